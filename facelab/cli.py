@@ -1,0 +1,96 @@
+"""The command line: ``facelab doctor``, ``facelab prepare``, ``facelab course``."""
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from facelab import __version__
+from facelab.core import PACKAGE, FacelabError
+from facelab.course import NOTEBOOKS, PROFILES, Result, notebooks, run, write_student_copies
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; 0 when it succeeded, 1 when a notebook failed, 2 for a mistake in the call or its inputs, 130 when interrupted."""
+    options = _parser().parse_args(arguments)
+    try:
+        return options.command(options)
+    except FacelabError as error:
+        print(f"facelab: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("facelab: interrupted; the same command goes on from here", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="facelab", description="A course and a laboratory on face manipulation.")
+    parser.add_argument("--version", action="version", version=f"facelab {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    doctor = commands.add_parser("doctor", help="what this machine has, what is missing, and how to get it")
+    doctor.set_defaults(command=_doctor)
+
+    prepare = commands.add_parser("prepare", help="turn pictures or a video into a prepared folder of faces")
+    prepare.add_argument("source", type=Path, metavar="IN", help="a folder of pictures, or a video file")
+    prepare.add_argument("out", type=Path, metavar="OUT", help="the prepared folder; a second run goes on where the first stopped")
+    prepare.set_defaults(command=_prepare)
+
+    course = commands.add_parser("course", help="run the notebooks and write them as a book that reads offline")
+    course.add_argument("names", nargs="*", metavar="NAME", help="notebooks by number or name, such as 01; all of them when left out")
+    course.add_argument("--profile", choices=PROFILES, default="smoke", help="how much is computed (default: %(default)s)")
+    course.add_argument("--photos", type=Path, metavar="DIR", help="prepared photographs that the notebooks show beside made faces")
+    course.add_argument("--out", type=Path, metavar="DIR", help="where the book goes (default: build/course/PROFILE)")
+    course.add_argument("--student", type=Path, metavar="DIR", help="only write copies without the solutions, into DIR")
+    course.add_argument("--notebooks", type=Path, metavar="DIR", default=NOTEBOOKS, help="run these instead, such as a student's copies")
+    course.add_argument("--force", action="store_true", help="run again what is done; with --student, overwrite existing copies")
+    course.set_defaults(command=_course)
+    return parser
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from facelab.doctor import report
+
+    for line in report():
+        print(line)
+    return 0
+
+
+def _prepare(options: argparse.Namespace) -> int:
+    from facelab.faces.photos import prepare_folder
+
+    prepare_folder(options.source, options.out)
+    return 0
+
+
+def _course(options: argparse.Namespace) -> int:
+    chosen = notebooks(options.notebooks, options.names)
+    if options.student:
+        written = write_student_copies(chosen, options.student, force=options.force)
+        kept = len(chosen) - len(written)
+        print(f"{len(written)} student copies in {options.student}" + (f", {kept} left as they were (--force overwrites)" if kept else ""))
+        return 0
+
+    from facelab import book
+
+    out = options.out or PACKAGE.parent / "build" / "course" / options.profile
+    width = max(len(path.stem) for path in chosen)
+    print(f"{'notebook':{width}}  {'time':>8}  {'memory':>8}", flush=True)
+    failed = []
+    for result in run(chosen, out, profile=options.profile, photos=options.photos, force=options.force):
+        print(_row(result, width), flush=True)
+        failed += [result.name] if result.error else []
+    print(f"book: {book.write(notebooks(options.notebooks), out)}")
+    if failed:
+        print(f"facelab: {len(failed)} of {len(chosen)} notebooks failed: {', '.join(failed)}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _row(result: Result, width: int) -> str:
+    end = f"FAILED {result.error}" if result.error else "done before" if result.reused else "done"
+    return f"{result.name:{width}}  {result.seconds:6.1f} s  {result.memory / 2**30:4.2f} GiB  {end}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

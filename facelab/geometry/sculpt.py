@@ -367,7 +367,6 @@ def _skin(p: dict[str, float]) -> Array:
     z += 0.18 * ridge * np.exp(-(((y - brow_y + 0.30) / 0.62) ** 2)) * _step(-a, -5.9, -4.4) * (1 - 0.6 * np.exp(-((a / 0.9) ** 2)))
     z += 0.10 * ridge * _g(x, y, 0, 1.9, 1.1, 0.7)
     z -= 0.12 * _g(x, y, 0, 3.6, 2.5, 0.8)
-    z += 0.10 * _g(a, y, 2.6, 4.9, 1.6, 1.4)                                     # frontal eminences
     z -= (0.30 - p["temples"]) * _g(a, y, 6.6, 2.4, 1.1, 2.0)
     z += (0.32 + p["cheekbones"]) * _g(a, y, 4.5, -2.1, 1.7, 1.15)
     z += (-0.20 + p["cheek_fullness"]) * _g(a, y, 4.4, -5.7, 1.5, 1.9)
@@ -708,7 +707,7 @@ def _jaw_turn(points: Array) -> Array:
     """Displacement of points that turn fully with the open jaw."""
     c, s = np.cos(_JAW_OPEN), np.sin(_JAW_OPEN)
     q = points - _HINGE
-    return np.stack([0 * q[:, 0], c * q[:, 1] - s * q[:, 2], s * q[:, 1] + c * q[:, 2]], -1) - q
+    return np.stack([q[:, 0], c * q[:, 1] - s * q[:, 2], s * q[:, 1] + c * q[:, 2]], -1) - q
 
 
 def expressions() -> dict[str, Array]:

@@ -1,0 +1,100 @@
+"""The command line: its exit codes, its one-line errors, and what the doctor says."""
+import subprocess
+import sys
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+import facelab
+from facelab import doctor
+from facelab.cli import main
+
+
+@pytest.fixture
+def folder(tmp_path):
+    folder = tmp_path / "notebooks"
+    folder.mkdir()
+    kernel = {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}
+    parameters = new_code_cell('profile: str = "smoke"\nphotos: str = ""', metadata={"tags": ["parameters"]})
+    for name, source in {"01_fine": "print(profile)", "02_fails": "raise RuntimeError('two')", "03_fine": "1"}.items():
+        cells = [new_markdown_cell(f"# {name}"), parameters, new_code_cell(source)]
+        nbformat.write(new_notebook(cells=cells, metadata={"kernelspec": kernel}), folder / f"{name}.ipynb")
+    return folder
+
+
+def test_course_goes_on_then_exits_non_zero_naming_the_failure(folder, tmp_path, capsys):
+    assert main(["course", "--notebooks", str(folder), "--out", str(tmp_path / "book")]) == 1
+    out, err = capsys.readouterr()
+    header, *rows, last = out.strip().splitlines()
+    assert header.split() == ["notebook", "time", "memory"]
+    assert [row.split()[0] for row in rows] == ["01_fine", "02_fails", "03_fine"]
+    assert rows[0].endswith("done") and "FAILED" in rows[1] and "RuntimeError: two" in rows[1] and rows[2].endswith("done")
+    assert all(" s " in row and "GiB" in row for row in rows)
+    assert last == f"book: {tmp_path / 'book' / 'index.html'}" and (tmp_path / "book" / "index.html").exists()
+    assert err.splitlines()[-1].endswith("facelab: 1 of 3 notebooks failed: 02_fails")
+    assert "01_fine" in err and "cell" in err, "a progress bar"
+
+    assert main(["course", "1", "03_fine", "--notebooks", str(folder), "--out", str(tmp_path / "book")]) == 0
+    assert capsys.readouterr().out.count("done before") == 2
+
+
+def test_student_copies_are_kept(folder, tmp_path, capsys):
+    call = ["course", "--student", str(tmp_path / "mine"), "--notebooks", str(folder)]
+    assert main(call) == 0 and "3 student copies" in capsys.readouterr().out
+    assert len(list((tmp_path / "mine").glob("*.ipynb"))) == 3
+    assert main(call) == 0 and "0 student copies" in (again := capsys.readouterr().out) and "3 left as they were" in again
+
+
+@pytest.mark.parametrize("call", [
+    ["course", "nosuch", "--notebooks", "{folder}"],
+    ["course", "--notebooks", "{folder}/nowhere"],
+    ["course", "--notebooks", "{folder}", "--photos", "{folder}/nowhere", "--out", "{folder}/out"],
+    ["course", "--notebooks", "{folder}", "--student", "{folder}"],
+    ["prepare", "{folder}/nowhere", "{folder}/out"],
+])  # fmt: skip
+def test_mistakes_are_one_line_and_no_traceback(call, folder, capsys):
+    assert main([word.format(folder=folder) for word in call]) == 2
+    out, err = capsys.readouterr()
+    assert err.startswith("facelab: ") and err.count("\n") == 1 and len(err) > 30 and "Traceback" not in err
+
+
+@pytest.mark.parametrize("call", [[], ["course", "--profile", "huge"], ["dance"]])
+def test_misspelt_calls_exit_with_two(call, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(call)
+    assert stop.value.code == 2 and "usage" in capsys.readouterr().err
+
+
+def test_interruption_is_said_and_can_be_resumed(monkeypatch, folder, tmp_path, capsys):
+    def interrupted(*a, **k):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("papermill.execute_notebook", interrupted)
+    assert main(["course", "--notebooks", str(folder), "--out", str(tmp_path / "book")]) == 130
+    assert "goes on from here" in capsys.readouterr().err and not list((tmp_path / "book").glob("*.ipynb"))
+
+
+def test_installed_command():
+    run = subprocess.run([sys.executable, "-m", "facelab.cli", "--version"], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == f"facelab {facelab.__version__}"
+
+
+def test_doctor_reports_machine_and_pieces(capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("FACELAB_ASSETS", str(tmp_path / "assets"))
+    monkeypatch.setenv("FACELAB_CACHE", str(tmp_path / "deep" / "cache"))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    assert main(["doctor"]) == 0
+    text = capsys.readouterr().out
+    for word in ("python 3", "torch 2", "device ", "memory ", "GiB", "weights ", "assets "):
+        assert word in text
+    assert "[ ] ICT-FaceKit model" in text and "[ ] face-alignment landmarks" in text and text.count("get it: ") >= 5
+    missing = {p.name for p in doctor.pieces() if not p.present}
+
+    (tmp_path / "assets" / "ict_facekit").mkdir(parents=True)
+    (tmp_path / "assets" / "ict_facekit" / "light.npz").touch()
+    (tmp_path / "torch" / "hub" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "torch" / "hub" / "checkpoints" / "2DFAN4-11f355bf06.pth.tar").touch()
+    still = {p.name for p in doctor.pieces() if not p.present}
+    assert missing - still == {"ICT-FaceKit model", "face-alignment landmarks"}
+    assert not (tmp_path / "deep").exists(), "the doctor only looks"

@@ -10,6 +10,9 @@ from torch import Tensor
 
 from facelab.core import MissingTruthError, ShapeError
 
+EXPRESSIONS = ("neutral", "smile", "surprise", "squint", "disgust", "scream", "fear", "sad", "anger")
+"""What ``FaceBatch.expression`` counts: the six of MultiPIE, and three of RaFD's that it lacks."""
+
 
 @dataclass(frozen=True, repr=False)
 class FaceBatch:

@@ -1,0 +1,5 @@
+"""Where faces come from: made by FaceWorld, or found in photographs; either way they arrive as a FaceBatch."""
+from facelab.faces.batch import EXPRESSIONS, FaceBatch
+from facelab.faces.photos import Photos
+
+__all__ = ["EXPRESSIONS", "FaceBatch", "Photos"]

@@ -1,0 +1,310 @@
+r"""FaceWorld: people who do not exist, with everything about them known."""
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import cached_property
+from typing import Any
+
+import numba
+import numpy as np
+import torch
+from torch import Tensor
+
+from facelab.core import ShapeError
+from facelab.faces.batch import FaceBatch
+from facelab.faces.world import appearance as looks
+from facelab.faces.world import light as lights
+from facelab.faces.world import shade
+from facelab.faces.world.chart import harmonics, prepare
+from facelab.faces.world.draws import Draws
+from facelab.faces.world.expressions import EXPRESSIONS, Directions
+from facelab.faces.world.hair import glasses, grow, hairline, prepare_scalp
+from facelab.faces.world.vertices import face_vertices, project, vertex_normals
+from facelab.geometry.morphable import EYE, MorphableModel
+from facelab.geometry.raster import raster_fragments
+
+PIVOT = np.array([0.0, -0.6, -6.5], np.float32)
+"""The point of the head frame about which a head turns and which ``FaceBatch.camera`` places, cm."""
+
+_LOOK = np.dtype([(name, np.float32) for name in looks.FIELDS])
+_WEAR = np.dtype([(name, np.float32) for name in lights.BACKGROUND])
+_IDENTITY, _SHOT, _MOTION = range(3)  # streams of random numbers
+_CHANGES = ("pose", "expression_coefficients", "identity_coefficients", "appearance", "camera", "light", "gaze", "background")
+
+
+def rotation(pose: np.ndarray) -> np.ndarray:
+    """(N,3,3) float64 R = R_roll R_pitch R_yaw from (N,3) radians: positive yaw turns the face to the image's right, pitch up, roll clockwise."""
+    yaw, pitch, roll = np.asarray(pose, np.float64).T
+    one, zero = np.ones_like(yaw), np.zeros_like(yaw)
+    stack = lambda *rows: np.stack([np.stack(r, -1) for r in rows], -2)  # noqa: E731
+    about_y = stack((np.cos(yaw), zero, np.sin(yaw)), (zero, one, zero), (-np.sin(yaw), zero, np.cos(yaw)))
+    about_x = stack((one, zero, zero), (zero, np.cos(pitch), np.sin(pitch)), (zero, -np.sin(pitch), np.cos(pitch)))
+    about_z = stack((np.cos(roll), np.sin(roll), zero), (-np.sin(roll), np.cos(roll), zero), (zero, zero, one))
+    return about_z @ about_x @ about_y
+
+
+class _Frame:
+    """A thread's buffers for one layer of samples."""
+
+    def __init__(self, side: int):
+        self.depth, self.index = np.empty((side, side), np.float32), np.empty((side, side), np.int32)
+        self.weights = np.empty((side, side, 3), np.float32)
+
+    def draw(self, points: np.ndarray, triangles: np.ndarray) -> None:
+        side = self.depth.shape[0]
+        if not raster_fragments(points, triangles, side, side, self.depth, self.index, self.weights):
+            raise ShapeError("a face's vertices are not finite or far outside the picture: check pose, camera and coefficients")
+
+    @property
+    def parts(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        return self.depth, self.index, self.weights
+
+
+class FaceWorld:
+    r"""A world of made faces, each a pure function of (seed, number): shape, paint, hair, light, and the truth about all of it.
+
+    A face is a morphable model's vertices :math:`X = sR(\bar X + A_{id}\alpha_{id} + A_{exp}\alpha_{exp} - c) + t`, seen in weak
+    perspective, painted by :mod:`~facelab.faces.world.appearance`, lit by :mod:`~facelab.faces.world.light`.
+
+    Args:
+        seed: which world; different seeds share no person.
+        model: a :class:`~facelab.geometry.MorphableModel`; None is the package's own head.
+    """
+
+    def __init__(self, seed: int = 0, model: MorphableModel | None = None):
+        self.seed = int(seed)
+        self.model = MorphableModel.default() if model is None else model
+        self._directions = Directions(tuple(self.model.expression_names))
+
+    @cached_property
+    def _chart(self):
+        return prepare(self.model)
+
+    @cached_property
+    def _scalp(self):
+        return prepare_scalp(self._chart)
+
+    # ------------------------------------------------------------------------------------------------------------------ sampling
+
+    def sample(
+        self,
+        n: int,
+        *,
+        size: int = 64,
+        start: int = 0,
+        people: int | None = None,
+        expressions: str | Sequence[str] | None = None,
+        yaw: tuple[float, float] = (-60, 60),
+        pitch: tuple[float, float] = (-15, 15),
+        roll: tuple[float, float] = (-10, 10),
+    ) -> FaceBatch:
+        """Faces number start … start + n - 1 of this world.
+
+        Args:
+            n: how many; start: the number of the first.
+            size: side of the pictures in pixels, 16 to 1024.
+            people: None makes every face another person (identity = its number); k draws each face from persons 0 … k - 1.
+            expressions: one of EXPRESSIONS or several of them to draw from; None is all nine.
+            yaw, pitch, roll: degrees, uniform between the two; positive yaw turns the face to the image's right, pitch up, roll clockwise.
+
+        Returns: a FaceBatch that knows every field. Raises ShapeError for arguments out of range.
+        """
+        if n < 0 or start < 0:
+            raise ShapeError(f"n and start must not be negative, got n={n}, start={start}")
+        if people is not None and people < 1:
+            raise ShapeError(f"people must be at least 1, got {people}")
+        for name, span, most in (("yaw", yaw, 90), ("pitch", pitch, 60), ("roll", roll, 180)):
+            if len(span) != 2 or not -most <= span[0] <= span[1] <= most:
+                raise ShapeError(f"{name} must be (low, high) degrees within ±{most}, got {span}")
+        chosen = self._labels(expressions)
+        draws = Draws(self.seed, _SHOT, range(start, start + n), 200)
+        person = np.floor(draws.uniform() * (people or 1)).astype(np.int64) if people else np.arange(start, start + n)
+        pose = np.radians(np.stack([draws.uniform(*span) for span in (yaw, pitch, roll)], 1))
+        label = chosen[draws.choice(np.ones(len(chosen)))]
+        return self._shoot(draws, person, pose, label, size)
+
+    def _labels(self, expressions) -> np.ndarray:
+        names = EXPRESSIONS if expressions is None else (expressions,) if isinstance(expressions, str) else tuple(expressions)
+        unknown = [name for name in names if name not in EXPRESSIONS]
+        if unknown or not names:
+            raise ShapeError(f"expressions must be some of {', '.join(EXPRESSIONS)}; got {', '.join(map(str, unknown)) or 'none'}")
+        return np.array([EXPRESSIONS.index(name) for name in names])
+
+    def _shoot(self, draws: Draws, person: np.ndarray, pose: np.ndarray, label: np.ndarray, size: int) -> FaceBatch:
+        ahead = draws.chance(0.6)
+        toward = np.stack([-np.clip(pose[:, 0], -0.45, 0.45), -np.clip(pose[:, 1], -0.3, 0.3)], 1)  # at the camera …
+        free = np.stack([draws.normal(0, 0.20), draws.normal(-0.03, 0.10)], 1)  # … or elsewhere
+        gaze = np.clip(np.where(ahead[:, None], toward + 0.15 * free, free), -0.55, 0.55)
+        scale = draws.uniform(0.0305, 0.0365)
+        camera = np.stack([scale, draws.normal(0.5, 0.018), draws.normal(0.505, 0.015)], 1)
+        coefficients = self._directions.sample(draws, label, gaze[:, 1])
+        light, background = lights.sample_light(draws), lights.sample_background(draws)
+        identity, appearance = self._people(person)
+        return self._render(size, identity=person, expression=label, pose=pose, expression_coefficients=coefficients, identity_coefficients=identity,
+                            appearance=appearance, camera=camera, light=light, gaze=gaze, background=background)  # fmt: skip
+
+    def _people(self, person: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Shape (N,K) and appearance (N,A) of persons."""
+        unique, back = np.unique(person, return_inverse=True)
+        count = len(self.model.identity_basis)
+        draws = Draws(self.seed, _IDENTITY, unique, looks.DRAWN + count)
+        appearance = looks.sample_appearance(draws)
+        return draws.normals(count, 2.2).astype(np.float32)[back], appearance[back]
+
+    def clip(self, person: int, frames: int, size: int = 64) -> FaceBatch:
+        """One person moving smoothly: pose and expression wander between expressions while light and background stay.
+
+        Args: ``person`` number of an identity, ``frames`` how many, ``size`` pixels. Returns a FaceBatch of ``frames``.
+        Raises ShapeError.
+        """
+        if frames < 1 or person < 0:
+            raise ShapeError(f"a clip needs frames >= 1 of a person >= 0, got {frames} of {person}")
+        keys = max(2, int(np.ceil((frames - 1) / 12)) + 1)  # about two expressions a second
+        draws = Draws(self.seed, _MOTION, [person * 2**20 + k for k in range(keys)], 200)
+        pose = np.radians(np.stack([draws.uniform(-35, 35), draws.uniform(-10, 10), draws.uniform(-8, 8)], 1))
+        label = draws.choice(np.ones(len(EXPRESSIONS)))
+        gaze = np.stack([draws.normal(0, 0.2), draws.normal(-0.03, 0.08)], 1)
+        coefficients = self._directions.sample(draws, label, gaze[:, 1])
+        light, background = lights.sample_light(draws), lights.sample_background(draws)
+        time = np.linspace(0, keys - 1, frames) if frames > 1 else np.zeros(1)
+        before = np.minimum(time.astype(int), keys - 2)
+        part = (time - before)[:, None]
+        part = part * part * (3 - 2 * part)
+        between = lambda values: values[before] * (1 - part) + values[before + 1] * part  # noqa: E731
+        many = lambda row: np.repeat(row[:1], frames, 0)  # noqa: E731
+        identity, appearance = self._people(np.full(frames, person))
+        nearest = label[np.where(part[:, 0] < 0.5, before, before + 1)]
+        return self._render(size, identity=np.full(frames, person), expression=nearest, pose=between(pose), expression_coefficients=between(coefficients),
+                            identity_coefficients=identity, appearance=appearance, camera=many(np.array([[0.0335, 0.5, 0.505]])), light=many(light),
+                            gaze=between(gaze), background=many(background))  # fmt: skip
+
+    def rerender(self, batch: FaceBatch, **changes: Any) -> FaceBatch:
+        """The same faces with the named truth replaced and everything else kept; picture, mask and landmarks are made anew.
+
+        ``changes``: new values, (N,…) or one row for all, of pose (radians), expression_coefficients, identity_coefficients,
+        appearance, camera, light, gaze, background; labels ``identity`` and ``expression`` may be given along; ``size`` in pixels.
+        Raises ShapeError for an unknown name or a wrong shape, MissingTruthError for a batch that FaceWorld did not make.
+        """
+        batch.require("identity", "expression", *_CHANGES)
+        size = int(changes.pop("size", batch.size))
+        known = {name: getattr(batch, name) for name in ("identity", "expression", *_CHANGES)}
+        for name, value in changes.items():
+            if name not in known:
+                raise ShapeError(f"rerender cannot change {name!r}; it can change {', '.join(known)} and size")
+            value = torch.as_tensor(value)
+            try:
+                known[name] = torch.broadcast_to(value, known[name].shape)
+            except RuntimeError:
+                raise ShapeError(f"{name} must have shape {tuple(known[name].shape)}, got {tuple(value.shape)}") from None
+        return self._render(size, **{name: value.detach().cpu().numpy() for name, value in known.items()})
+
+    # ----------------------------------------------------------------------------------------------------------------- rendering
+
+    def _render(self, size: int, **truth: np.ndarray) -> FaceBatch:
+        if not 16 <= size <= 1024:
+            raise ShapeError(f"size must be between 16 and 1024 pixels, got {size}")
+        n = len(truth["pose"])
+        kind = {"identity": np.int64, "expression": np.int64}
+        truth = {name: np.ascontiguousarray(value, kind.get(name, np.float32)) for name, value in truth.items()}
+        out = {
+            "image": np.empty((n, 3, size, size), np.float32), "face_mask": np.empty((n, 1, size, size), np.float32), "landmarks": np.empty((n, 68, 2), np.float32),
+            "landmarks_3d": np.empty((n, 68, 3), np.float32), "landmarks_visible": np.empty((n, 68), bool),
+        }  # fmt: skip
+        _ = self._scalp  # before threads ask for it
+        threads = max(1, min(numba.get_num_threads(), n))
+        cuts = [n * t // threads for t in range(threads + 1)]
+        work: Callable = lambda a, b: self._render_some(range(a, b), size, truth, out)  # noqa: E731
+        if threads == 1:
+            work(0, n)
+        else:
+            with ThreadPoolExecutor(threads) as pool:
+                list(pool.map(work, cuts[:-1], cuts[1:]))
+        return FaceBatch(**{name: torch.from_numpy(value) for name, value in {**truth, **out}.items()})
+
+    def _body(self, row: int, truth: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """Vertices of a face in the head frame, with its expression and without."""
+        chart = self._chart
+        face, neutral = np.empty_like(chart.mean), np.empty_like(chart.mean)
+        nothing = np.zeros(0, np.float32)
+        face_vertices(chart.mean, chart.identity_basis, chart.expression_basis, truth["identity_coefficients"][row], nothing, neutral)
+        face_vertices(neutral, chart.identity_basis, chart.expression_basis, nothing, truth["expression_coefficients"][row], face)
+        return face, neutral
+
+    def _render_some(self, rows: range, size: int, truth: dict[str, np.ndarray], out: dict[str, np.ndarray]) -> None:
+        chart, rate = self._chart, 2
+        side = size * rate
+        body, locks, frame = _Frame(side), _Frame(side), _Frame(side)
+        normals, placed = np.empty_like(chart.mean), np.empty_like(chart.mean)
+        picture, mask = np.empty((size, size, 3)), np.empty((size, size))
+        none = np.zeros((0, 3), np.int32)
+        for row in rows:
+            look = truth["appearance"][row].view(_LOOK)[0]
+            wear = truth["background"][row].view(_WEAR)[0]
+            turn = rotation(truth["pose"][row : row + 1])[0]
+            scale, x, y = (float(v) for v in truth["camera"][row])
+            density = scale * side  # samples per cm
+            where = (turn, PIVOT, density, x * side - 0.5, y * side - 0.5)
+            face, neutral = self._body(row, truth)
+            vertex_normals(face, chart.triangles, normals)
+            project(face, *where, placed)
+            body.draw(placed, chart.triangles)
+
+            line, top = hairline(truth["appearance"][row])
+            grown = grow(self._scalp, chart, neutral, truth["appearance"][row], line, top)
+            lock_triangles, lock_values, curly = none, np.zeros((0, 9), np.float32), 0.0
+            if grown is not None:
+                points, lock_values, curly = grown
+                lock_triangles = self._scalp.triangles
+                at = np.empty_like(points)
+                project(points, *where, at)
+                locks.draw(at, lock_triangles)
+            worn = glasses(neutral, neutral[chart.landmarks], truth["appearance"][row])
+            frame_triangles, frame_normals = none, np.zeros((0, 3), np.float32)
+            if worn is not None:
+                points, frame_triangles = worn
+                at, frame_normals = np.empty_like(points), np.empty_like(points)
+                vertex_normals(points, frame_triangles, frame_normals)
+                project(points, *where, at)
+                frame.draw(at, frame_triangles)
+
+            lamps = lights.directions(truth["light"][row : row + 1])[0] @ turn  # into the head frame
+            colours = np.concatenate([truth["light"][row, : 5 * lights.LAMPS].reshape(-1, 5)[:, 2:], truth["light"][row, 5 * lights.LAMPS :].reshape(2, 3)])
+            shadows = np.clip(1.25 * np.einsum("vb,lb->vl", chart.visibility, harmonics(lamps).astype(np.float32)) - 0.15, 0.0, 1.0)
+            right, up = (float(v) for v in truth["gaze"][row])
+            gaze = np.array([np.sin(right) * np.cos(up), np.sin(up), np.cos(right) * np.cos(up)])
+            marks = placed[chart.landmarks]
+            lids = np.stack([np.stack([marks[[36, 37, 38, 39]], marks[[36, 41, 40, 39]]]), np.stack([marks[[42, 43, 44, 45]], marks[[42, 47, 46, 45]]])])[..., :2]
+            lights.paint_background(truth["background"][row], size, picture)
+            detail, tile = _level(chart.layers, 26.0, density), _level(chart.noise, 60.0, density)
+            front = float(chart.mean[chart.landmarks[62], 2])
+            shade.compose(
+                look, wear, curly, body.parts, chart.triangles, chart.parts, chart.mean, normals, shadows, chart.openness, locks.parts, lock_triangles, lock_values,
+                frame.parts, frame_triangles, frame_normals, turn[2].copy(), lamps, colours, gaze, chart.eyes, lids, front, chart.axis, density, line, top,
+                detail, tile, rate, picture, mask,
+            )  # fmt: skip
+            shade.develop(picture, out["image"][row])
+            out["face_mask"][row, 0] = mask >= 0.5
+            out["landmarks"][row] = (marks[:, :2] - (rate - 1) / 2) / rate
+            out["landmarks_3d"][row] = face[chart.landmarks]
+            out["landmarks_visible"][row] = _seen(marks, body, locks if grown is not None else None, lock_triangles, lock_values, density)
+
+
+def _level(levels: tuple[np.ndarray, ...], texels: float, samples: float) -> np.ndarray:
+    """The level of a pyramid, ``texels`` a cm at its finest, that suits ``samples`` a cm."""
+    return levels[int(np.clip(np.rint(np.log2(max(texels / samples, 1.0))), 0, len(levels) - 1))]
+
+
+def _seen(marks: np.ndarray, body: _Frame, locks: _Frame | None, lock_triangles: np.ndarray, lock_values: np.ndarray, density: float) -> np.ndarray:
+    """(68,) bool: landmarks inside the picture, within 4 mm of the nearest surface and not under hair."""
+    side = body.depth.shape[0]
+    column, row = np.rint(marks[:, 0]).astype(int), np.rint(marks[:, 1]).astype(int)
+    inside = (column >= 0) & (column < side) & (row >= 0) & (row < side)
+    column, row = np.clip(column, 0, side - 1), np.clip(row, 0, side - 1)
+    seen = inside & (marks[:, 2] >= body.depth[row, column] - 0.4 * density)
+    if locks is not None:
+        hair = locks.index[row, column]
+        thick = lock_values[lock_triangles[hair], 0].mean(1) > 0.1
+        seen &= ~((hair >= 0) & thick & (locks.depth[row, column] > marks[:, 2]))
+    return seen

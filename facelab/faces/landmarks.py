@@ -100,17 +100,17 @@ class DlibDetector:
 
     def _boxes(self, picture: NDArray) -> tuple[list[tuple[tuple, float]], float]:
         """[(box, score)] in the picture's pixels, and the best score of HOG, found or not."""
-        best = -np.inf
+        best = -1.0  # what HOG is asked to report from
         longest = max(picture.shape[:2])
         for side in (min(SEARCH_SIDE, longest), 2 * min(SEARCH_SIDE, longest)):
             small, scale = _search_copy(picture, side)
-            rectangles, scores, _ = self._hog.run(small, 0, -1.0)
+            rectangles, scores, _ = self._hog.run(small, 0, best)
             best = max([best, *scores])
             found = [(r, s) for r, s in zip(rectangles, scores, strict=True) if s > 0]
             if found:
                 break
         else:
-            small, scale = _search_copy(picture, min(640, 4 * longest))
+            small, scale = _search_copy(picture, min(640, 2 * longest))
             found = [(d.rect, d.confidence) for d in self._cnn(small, 0)]
         return [(tuple(e / scale for e in (r.left(), r.top(), r.right() + 1, r.bottom() + 1)), s) for r, s in found], best
 

@@ -22,7 +22,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from facelab.core import AssetError, FacelabError, PictureError, ShapeError
-from facelab.faces.batch import FaceBatch
+from facelab.faces.batch import EXPRESSIONS, FaceBatch
 from facelab.faces.landmarks import Detector, find_face, open_detector
 from facelab.geometry.boundary import boundary_map
 
@@ -429,8 +429,6 @@ def _identity(key: str, pattern: re.Pattern | None) -> str:
 
 
 def _expression(key: str) -> str:
-    from facelab.faces import EXPRESSIONS
-
     words = (EXPRESSION_WORDS.get(word, word) for word in re.findall("[a-z]+", key.lower()))
     return next((word for word in words if word in EXPRESSIONS), "")
 
@@ -458,8 +456,6 @@ class Photos:
     """
 
     def __init__(self, folder: str | Path) -> None:
-        from facelab.faces import EXPRESSIONS
-
         self.folder = Path(folder)
         self.rows = self._read_rows()
         self.landmarks = torch.tensor(np.stack([self._row_landmarks(line, row) for line, row in enumerate(self.rows, start=2)]))

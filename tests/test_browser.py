@@ -1,0 +1,158 @@
+"""A reader's first minutes in a real browser: open lesson 01 in JupyterLab, run it, move the puppet's jaw, see the face change.
+
+What the lesson promises to this test: the puppet's container carries the CSS class ``facelab-puppet``, holds an
+``ipywidgets.Image`` and a slider labelled ``jaw_open``. Required where CI=true; elsewhere skipped when there is no browser.
+"""
+import contextlib
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+
+import nbformat
+import pytest
+
+from facelab.course import NOTEBOOKS
+from facelab.doctor import browser
+
+LESSON = "01_faces_in_numbers.ipynb"
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-quic", "--no-first-run",
+         "--disable-background-networking", "--disable-component-update", "--disable-sync"]  # fmt: skip
+SETTINGS = {
+    "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False, "doNotDisturbMode": True},
+    "notebook-extension/tracker": {"windowingMode": "none"},  # keep cells that are out of sight on the page
+}
+READY = """() => /\\| Idle/.test(document.querySelector('#jp-bottom-panel')?.innerText || '')
+    && document.querySelector('.jp-NotebookPanel .jp-Notebook-ExecutionIndicator')?.dataset.status === 'idle'"""
+STARTED = "() => [...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')].some(p => /[*\\d]/.test(p.innerText))"
+FINISHED = "() => ![...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')].some(p => p.innerText.includes('*'))"
+PIXELS = "async image => Array.from(new Uint8Array(await (await fetch(image.src)).arrayBuffer())).join()"
+
+
+@pytest.fixture
+def chromium():
+    """A headless Chromium; without one the test fails in CI and is skipped elsewhere."""
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        sync_playwright = None
+    path = browser()
+    if sync_playwright is None or path is None:
+        reason = "playwright is not installed" if sync_playwright is None else "no Chromium or Chrome on this machine"
+        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(f"{reason}: apt install chromium; pip install playwright")
+    with sync_playwright() as driver:
+        instance = driver.chromium.launch(executable_path=path, headless=True, args=FLAGS)
+        yield instance
+        instance.close()
+
+
+@contextlib.contextmanager
+def jupyterlab(folder, scratch):
+    """Address of a JupyterLab that serves ``folder`` on loopback, with settings and state of its own."""
+    for name, values in SETTINGS.items():
+        file = scratch / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(values))
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    home = {
+        "JUPYTER_CONFIG_DIR": "config", "JUPYTER_RUNTIME_DIR": "runtime", "IPYTHONDIR": "ipython",
+        "JUPYTERLAB_SETTINGS_DIR": "settings", "JUPYTERLAB_WORKSPACES_DIR": "workspaces",
+    }  # fmt: skip
+    environment = os.environ | {name: str(scratch / place) for name, place in home.items()} | {"no_proxy": "127.0.0.1"}
+    command = [
+        sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}",
+        "--ServerApp.port_retries=0", "--IdentityProvider.token=", f"--ServerApp.root_dir={folder}", "--LabApp.news_url=",
+        "--LabApp.extension_manager=readonly",
+    ]  # fmt: skip
+    with open(scratch / "jupyter.log", "w") as log:
+        server = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
+    address = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(480):
+            assert server.poll() is None, (scratch / "jupyter.log").read_text()[-2000:]
+            with contextlib.suppress(OSError):
+                urllib.request.urlopen(f"{address}/api/status", timeout=2)
+                break
+            time.sleep(0.25)
+        yield address
+    finally:
+        server.terminate()  # takes its kernels with it
+        try:
+            server.wait(20)
+        except subprocess.TimeoutExpired:
+            server.kill()
+
+
+def run_all(page) -> None:
+    """Run > Run All Cells, then wait for the last cell. A click just before the kernel is attached is lost or brings up a question."""
+    from playwright.sync_api import TimeoutError
+
+    page.wait_for_selector(".jp-Notebook .jp-CodeCell", timeout=120_000)
+    page.add_locator_handler(page.locator(".jp-Dialog"), lambda dialog: dialog.locator(".jp-mod-accept").first.click())
+    for _ in range(5):
+        page.wait_for_function(READY, timeout=120_000)
+        page.get_by_role("menuitem", name="Run", exact=True).click()
+        page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+        with contextlib.suppress(TimeoutError):
+            page.wait_for_function(STARTED, timeout=10_000)
+            break
+    page.wait_for_function(STARTED, timeout=60_000)
+    page.wait_for_function(FINISHED, timeout=300_000, polling=500)
+
+
+@pytest.mark.timeout(900)
+def test_the_puppet_follows_its_slider(chromium, tmp_path):
+    folder = tmp_path / "notebooks"
+    shutil.copytree(NOTEBOOKS, folder)
+    lesson = nbformat.read(folder / LESSON, 4)
+    for cell in lesson.cells:
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None  # so that whatever is seen was made here
+    nbformat.write(lesson, folder / LESSON)
+    foreign, errors = [], []
+    with jupyterlab(folder, tmp_path) as address:
+        context = chromium.new_context(viewport={"width": 1300, "height": 1000})
+
+        def stay_home(route):
+            if route.request.url.startswith((address, "data:", "blob:")):
+                route.continue_()
+            else:
+                foreign.append(route.request.url)
+                route.abort()
+
+        context.route("**/*", stay_home)
+        page = context.new_page()
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.goto(f"{address}/lab/tree/{LESSON}?reset", wait_until="domcontentloaded", timeout=120_000)
+        try:
+            run_all(page)
+            assert page.locator('.jp-OutputArea-output[data-mime-type="application/vnd.jupyter.error"]').count() == 0, "a cell failed"
+            puppet = page.locator(".facelab-puppet").first
+            puppet.wait_for(timeout=30_000)
+            slider = puppet.locator(".widget-slider", has=page.locator(".widget-label", has_text=re.compile("^jaw_open$"))).first
+            face = puppet.locator("img").first
+            slider.scroll_into_view_if_needed()
+            pictures = puppet.locator("img").count()
+            before, readout = face.evaluate(PIXELS), slider.locator(".widget-readout").inner_text()
+            assert len(before) > 1000, "the puppet shows no picture"
+            slider.locator(".noUi-handle").first.focus()
+            for _ in range(5):
+                page.keyboard.press("ArrowRight")
+            deadline = time.monotonic() + 30
+            while (after := face.evaluate(PIXELS)) == before and time.monotonic() < deadline:
+                time.sleep(0.1)
+            assert slider.locator(".widget-readout").inner_text() != readout, "the slider did not move"
+            assert after != before, "the slider moved and the face did not"
+            assert puppet.locator("img").count() == pictures, "old pictures pile up"
+        finally:
+            page.screenshot(path=tmp_path / "page.png")
+            context.close()
+    assert foreign == [], "something was fetched from outside this machine"
+    assert errors == []

@@ -12,7 +12,7 @@ On the CPU a compiled kernel runs, one face a thread (``numba.set_num_threads``)
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from math import inf, isqrt
+from math import inf
 
 import numba
 import numpy as np
@@ -22,7 +22,7 @@ from torch import Tensor
 from facelab.core import ShapeError
 
 LARGEST_SIZE = 2**15 - 1  # pixels; two coordinates share 32 bits
-FARTHEST = 2.0**21  # pixels; products of snapped coordinates stay below 2^63
+FARTHEST = np.float32(2**21)  # pixels; products of snapped coordinates stay below 2^63
 
 
 def rasterize(
@@ -116,77 +116,92 @@ def raster_fragments(vertices, triangles, height, width, depth, triangle, bary):
     depth[:] = -np.inf
     triangle[:] = -1
     bary[:] = 0
+    points, corners = vertices.reshape(-1), triangles.reshape(-1)
+    nearest, owner, weights = depth.reshape(-1), triangle.reshape(-1), bary.reshape(-1)
     fine = True
-    for v in range(vertices.shape[0]):
-        fine &= abs(vertices[v, 0]) <= FARTHEST and abs(vertices[v, 1]) <= FARTHEST and abs(vertices[v, 2]) < np.inf
+    for i in range(points.size):
+        fine &= abs(points[i]) <= FARTHEST
     if not fine:
         return False
 
     # A triangle owns pixel centres from the ceiling of its least coordinate up to, not including, the ceiling of its greatest
     # (right and bottom edges own none). Ceilings clipped to the picture, x and y in one word: most small triangles drop out here.
-    ceilings = np.empty(vertices.shape[0], np.int32)
-    for v in range(vertices.shape[0]):
-        x = (np.int32(np.rint(vertices[v, 0] * np.float32(256))) + 255) >> 8
-        y = (np.int32(np.rint(vertices[v, 1] * np.float32(256))) + 255) >> 8
-        ceilings[v] = min(max(y, 0), height) << 16 | min(max(x, 0), width)
+    snapped = np.empty(points.size, np.int32)
+    ceilings = np.empty(vertices.shape, np.int32)
+    clipped, largest = ceilings.reshape(-1), np.int32(max(height, width))
+    for i in range(points.size):
+        snapped[i] = np.int32(np.rint(points[i] * np.float32(256)))
+        clipped[i] = min(max((snapped[i] + np.int32(255)) >> np.int32(8), np.int32(0)), largest)
+    cells = np.empty(vertices.shape[0], np.int32)
+    for v in range(cells.size):
+        cells[v] = ceilings[v, 1] << 16 | ceilings[v, 0]
     kept = np.empty(triangles.shape[0], np.int32)
     count = 0
-    for f in range(triangles.shape[0]):
-        first = ceilings[np.uint32(triangles[f, 0])]
-        differ = (first ^ ceilings[np.uint32(triangles[f, 1])]) | (first ^ ceilings[np.uint32(triangles[f, 2])])
+    for f in range(kept.size):
+        first = cells[np.uint32(corners[3 * f])]
+        differ = (first ^ cells[np.uint32(corners[3 * f + 1])]) | (first ^ cells[np.uint32(corners[3 * f + 2])])
         kept[count] = f
         count += (differ & 0xFFFF != 0) & (differ >> 16 != 0)
 
     for k in range(count):
-        f = kept[k]
-        a, b, c = np.uint32(triangles[f, 0]), np.uint32(triangles[f, 1]), np.uint32(triangles[f, 2])
-        xa, ya = _snap(vertices[a, 0]), _snap(vertices[a, 1])
-        xb, yb = _snap(vertices[b, 0]), _snap(vertices[b, 1])
-        xc, yc = _snap(vertices[c, 0]), _snap(vertices[c, 1])
+        f = np.uint64(kept[k])
+        a, b, c = np.uint64(corners[3 * f]), np.uint64(corners[3 * f + 1]), np.uint64(corners[3 * f + 2])
+        left = min(cells[a] & 0xFFFF, cells[b] & 0xFFFF, cells[c] & 0xFFFF)
+        right = min(max(cells[a] & 0xFFFF, cells[b] & 0xFFFF, cells[c] & 0xFFFF), width)
+        top = min(cells[a], cells[b], cells[c]) >> 16
+        bottom = min(max(cells[a], cells[b], cells[c]) >> 16, height)
+        xa, ya = np.int64(snapped[3 * a]), np.int64(snapped[3 * a + 1])
+        xb, yb = np.int64(snapped[3 * b]), np.int64(snapped[3 * b + 1])
+        xc, yc = np.int64(snapped[3 * c]), np.int64(snapped[3 * c + 1])
         area = (xb - xa) * (yc - ya) - (yb - ya) * (xc - xa)
         if area == 0:
             continue
-        turn = 1 if area > 0 else -1
-        # E = dx (y - y0) - dy (x - x0), positive inside; an edge with dy < 0 is a left one, with dy = 0 < dx a top one
-        dxa, dya = turn * (xc - xb), turn * (yc - yb)
-        dxb, dyb = turn * (xa - xc), turn * (ya - yc)
-        dxc, dyc = turn * (xb - xa), turn * (yb - ya)
-        short_a = 0 if dya < 0 or (dya == 0 and dxa > 0) else 1
-        short_b = 0 if dyb < 0 or (dyb == 0 and dxb > 0) else 1
-        short_c = 0 if dyc < 0 or (dyc == 0 and dxc > 0) else 1
-        left = min(ceilings[a] & 0xFFFF, ceilings[b] & 0xFFFF, ceilings[c] & 0xFFFF)
-        right = max(ceilings[a] & 0xFFFF, ceilings[b] & 0xFFFF, ceilings[c] & 0xFFFF)
-        top = min(ceilings[a] >> 16, ceilings[b] >> 16, ceilings[c] >> 16)
-        bottom = max(ceilings[a] >> 16, ceilings[b] >> 16, ceilings[c] >> 16)
+        second = np.uint64(1 if area > 0 else 2)  # which of the triangle's vertices b is
+        if area < 0:
+            b, c, xb, yb, xc, yc, area = c, b, xc, yc, xb, yb, -area
+        # E = dx (y - y0) - dy (x - x0) is positive inside. Left edges (dy < 0) and top ones (dy = 0 < dx) own pixels at E = 0,
+        # the others from E = 1.
+        dxa, dya = xc - xb, yc - yb
+        dxb, dyb = xa - xc, ya - yc
+        dxc, dyc = xb - xa, yb - ya
+        from_a, from_b, from_c = np.int64(dya >= (dxa > 0)), np.int64(dyb >= (dxb > 0)), np.int64(dyc >= (dxc > 0))
+        if right - left == 1 and bottom - top == 1:  # the common case in a fine mesh, kept out of the loops for speed
+            ea = dxa * ((top << 8) - yb) - dya * ((left << 8) - xb)
+            eb = dxb * ((top << 8) - yc) - dyb * ((left << 8) - xc)
+            ec = dxc * ((top << 8) - ya) - dyc * ((left << 8) - xa)
+            if ((ea - from_a) | (eb - from_b) | (ec - from_c)) >= 0:
+                p = np.uint64(top * width + left)
+                z, wa, wb, wc = _blend(a, b, c, ea, eb, ec, area, points[3 * a + 2], points[3 * b + 2], points[3 * c + 2])
+                if z > nearest[p] or (z == nearest[p] and _rank(triangles, f) > _rank(triangles, owner[p])):
+                    nearest[p], owner[p] = z, f
+                    weights[3 * p], weights[3 * p + second], weights[3 * p + 3 - second] = wa, wb, wc
+            continue
         for y in range(top, bottom):
             ea = dxa * ((y << 8) - yb) - dya * ((left << 8) - xb)
             eb = dxb * ((y << 8) - yc) - dyb * ((left << 8) - xc)
             ec = dxc * ((y << 8) - ya) - dyc * ((left << 8) - xa)
-            for x in range(left, right):
-                if ((ea - short_a) | (eb - short_b) | (ec - short_c)) >= 0:
-                    per_area = 1.0 / (turn * area)
-                    wa, wb, wc = ea * per_area, eb * per_area, ec * per_area
-                    z = np.float32(
-                        _mix(a, b, c, wa, wb, wc, vertices[a, 2], vertices[b, 2], vertices[c, 2])
-                    ) + np.float32(0)  # -0 and 0 are one depth
-                    if z > depth[y, x] or (z == depth[y, x] and _outranks(triangles, f, triangle[y, x])):
-                        depth[y, x] = z
-                        triangle[y, x] = f
-                        bary[y, x, 0] = wa
-                        bary[y, x, 1] = wb
-                        bary[y, x, 2] = wc
+            for i in range(y * width + left, y * width + right):
+                if ((ea - from_a) | (eb - from_b) | (ec - from_c)) >= 0:
+                    p = np.uint64(i)
+                    z, wa, wb, wc = _blend(a, b, c, ea, eb, ec, area, points[3 * a + 2], points[3 * b + 2], points[3 * c + 2])
+                    if z > nearest[p] or (z == nearest[p] and _rank(triangles, f) > _rank(triangles, owner[p])):
+                        nearest[p], owner[p] = z, f
+                        weights[3 * p], weights[3 * p + second], weights[3 * p + 3 - second] = wa, wb, wc
                 ea -= dya << 8
                 eb -= dyb << 8
                 ec -= dyc << 8
     return True
 
 
-@numba.njit(cache=True, nogil=True, inline="always")
-def _snap(coordinate):
-    return np.int64(np.rint(coordinate * np.float32(256)))
+@numba.njit(cache=True, nogil=True, forceinline=True)
+def _blend(a, b, c, ea, eb, ec, area, za, zb, zc):
+    """Depth and weights of vertices a, b, c where their edge functions are ea, eb, ec."""
+    per_area = 1.0 / area
+    wa, wb, wc = ea * per_area, eb * per_area, ec * per_area
+    return np.float32(_mix(a, b, c, wa, wb, wc, za, zb, zc)) + np.float32(0), wa, wb, wc  # adding 0: -0 and 0 are one depth
 
 
-@numba.njit(cache=True, nogil=True, inline="always")
+@numba.njit(cache=True, nogil=True, forceinline=True)
 def _mix(a, b, c, wa, wb, wc, fa, fb, fc):
     """Weighted mean in float64, summed from the lowest of the vertices a, b, c; constants come out unchanged."""
     fa, fb, fc = np.float64(fa), np.float64(fb), np.float64(fc)
@@ -198,30 +213,38 @@ def _mix(a, b, c, wa, wb, wc, fa, fb, fc):
 
 
 @numba.njit(cache=True, nogil=True)
-def _outranks(triangles, f, g):
-    """Whether triangle f's sorted vertices come after g's: who is seen at equal depth."""
-    return sorted(triangles[f]) > sorted(triangles[g])
+def _rank(triangles, f):
+    """The triangle's sorted vertices: of triangles at equal depth the one where they come last is seen."""
+    a, b, c = np.int64(triangles[f, 0]), np.int64(triangles[f, 1]), np.int64(triangles[f, 2])
+    low, high = min(a, b, c), max(a, b, c)
+    return low, a + b + c - low - high, high
 
 
 @numba.njit(cache=True, nogil=True)
 def _draw(vertices, triangles, attributes, maps, depth, start, stop):
     """Faces start … stop - 1 of a batch; False when a vertex was unusable."""
     height, width = depth.shape[1:]
+    channels = maps.shape[1]
     triangle = np.empty((height, width), np.int32)
     bary = np.empty((height, width, 3), np.float32)
+    owner, weights, corners = triangle.reshape(-1), bary.reshape(-1), triangles.reshape(-1)
     for n in range(start, stop):
         if not raster_fragments(vertices[n], triangles, height, width, depth[n], triangle, bary):
             return False
-        painted, values = maps[n], attributes[n if attributes.shape[0] > 1 else 0]
+        values = attributes[n if attributes.shape[0] > 1 else 0].reshape(-1)
+        painted = maps[n].reshape(-1)
         painted[:] = 0
-        for y in range(height):
-            for x in range(width):
-                f = triangle[y, x]
-                if f >= 0:
-                    a, b, c = triangles[f, 0], triangles[f, 1], triangles[f, 2]
-                    wa, wb, wc = bary[y, x, 0], bary[y, x, 1], bary[y, x, 2]
-                    for channel in range(painted.shape[0]):
-                        painted[channel, y, x] = _mix(a, b, c, wa, wb, wc, values[a, channel], values[b, channel], values[c, channel])
+        for i in range(owner.size):
+            if owner[i] < 0:
+                continue
+            f, p = np.uint64(3 * owner[i]), np.uint64(3 * i)
+            a, b, c = np.uint64(corners[f]), np.uint64(corners[f + 1]), np.uint64(corners[f + 2])
+            wa, wb, wc = np.float64(weights[p]), np.float64(weights[p + 1]), np.float64(weights[p + 2])
+            for channel in range(channels):
+                k = np.uint64(channel)
+                painted[np.uint64(channel * owner.size + i)] = _mix(
+                    a, b, c, wa, wb, wc, values[a * channels + k], values[b * channels + k], values[c * channels + k]
+                )
     return True
 
 
@@ -236,7 +259,7 @@ def rasterize_tensors(
     Every pixel of every triangle's bounding box is tried, ``chunk`` of them at a time; the winner of a pixel is the greatest of
     the keys (depth, rank), 32 bits each, where the rank orders triangles by their sorted vertices.
     """
-    if not bool(((vertices[..., :2].abs() <= FARTHEST).all() & vertices[..., 2].isfinite().all())):
+    if not bool((vertices[..., :2].abs() <= FARTHEST).all() & vertices[..., 2].isfinite().all()):
         raise ShapeError(_FAR)
     device, faces = vertices.device, len(vertices)
     triangles = torch.unique(triangles.long().sort(dim=1).values, dim=0)  # (F, 3), an index is a rank

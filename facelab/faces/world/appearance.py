@@ -81,8 +81,8 @@ def sample_appearance(draws: Draws) -> np.ndarray:
     light, dark = np.clip(1 - melanin / 0.35, 0, 1), np.clip((melanin - 0.4) / 0.4, 0, 1)
     f["blood"] = draws.normal(0.15 * light, 0.7)
     f["warmth"] = draws.normal(0.1, 0.8)
-    f["mottle"] = draws.uniform(0.35, 1.0) * (0.8 + 0.5 * old)
-    f["freckles"] = draws.chance(0.08 + 0.3 * light) * draws.uniform(0.2, 1.0) * np.clip(1.2 - melanin * 2, 0, 1)
+    f["mottle"] = draws.uniform(0.2, 0.75) * (0.8 + 0.5 * old)
+    f["freckles"] = draws.chance(0.05 + 0.22 * light) * draws.uniform(0.1, 0.9) * np.clip(1.2 - melanin * 2, 0, 1)
     f["redness"] = draws.uniform(0.3, 1.0) * (0.7 + 0.5 * male)
     f["circles"] = draws.uniform(0.15, 0.8) + 0.3 * old
     f["wrinkles"] = np.clip((age - 24) / 48, 0, 1) ** 1.2 * draws.uniform(0.7, 1.2)
@@ -104,8 +104,8 @@ def sample_appearance(draws: Draws) -> np.ndarray:
     fair = np.clip((hair[:, 0] - 0.08) / 0.2, 0, 1)
     grey = np.clip(draws.normal(1.5 * old**1.2 - 0.15, 0.25), 0, 1) * (1 - 0.6 * woman * draws.chance(0.6))
     hair = hair * (1 - grey[:, None]) + grey[:, None] * np.array([0.42, 0.41, 0.40]) * draws.uniform(0.55, 1.2)[:, None]
-    brow = np.minimum(hair, 0.16 * np.array([1, 0.68, 0.42])) * draws.uniform(0.5, 0.9)[:, None] + 0.001
-    f["brow_thickness"] = draws.normal(0.44 + 0.14 * male, 0.10) * (1 - 0.1 * old)
+    brow = np.minimum(hair, 0.16 * np.array([1, 0.68, 0.42])) * draws.uniform(0.4, 0.8)[:, None] + 0.001
+    f["brow_thickness"] = draws.normal(0.72 + 0.22 * male, 0.14) * (1 - 0.1 * old)
     f["brow_density"] = np.clip(draws.normal(0.85 + 0.08 * male - 0.15 * fair, 0.12), 0.5, 1.1)
     f["brow_arch"] = draws.normal(0.10 * woman - 0.02, 0.10)
     f["brow_length"] = draws.uniform(0.92, 1.06)
@@ -118,7 +118,7 @@ def sample_appearance(draws: Draws) -> np.ndarray:
     f["pupil_radius"] = draws.uniform(0.17, 0.27)
     f["sclera"] = draws.uniform(0.9, 1.08) - 0.08 * old - 0.08 * dark
     made_up = woman * draws.chance(0.6)
-    f["lashes"] = draws.uniform(0.35, 0.65) + 0.15 * woman + 0.3 * made_up * draws.uniform()
+    f["lashes"] = draws.uniform(0.45, 0.7) + 0.15 * woman + 0.3 * made_up * draws.uniform()
     f["eyeshadow"] = made_up * draws.chance(0.6) * draws.uniform(0.15, 0.6)
     shadow = np.array([[0.10, 0.05, 0.035], [0.16, 0.10, 0.12], [0.07, 0.06, 0.06], [0.22, 0.10, 0.07]])[draws.choice(np.ones(4))]
 
@@ -150,7 +150,7 @@ def sample_appearance(draws: Draws) -> np.ndarray:
     plastic = np.array([[0.012, 0.011, 0.011], [0.06, 0.025, 0.012], [0.02, 0.025, 0.05], [0.08, 0.012, 0.015]])[draws.choice([4, 2, 1, 1])]
     frame = np.where(metal, np.array([0.30, 0.27, 0.23]) * draws.uniform(0.25, 1)[:, None], plastic)
     f["glasses_width"], f["glasses_height"] = draws.uniform(0.94, 1.08), draws.uniform(0.86, 1.12)
-    f["glasses_thickness"] = np.where(metal[:, 0], 0.055, draws.uniform(0.08, 0.16))
+    f["glasses_thickness"] = np.where(metal[:, 0], 0.065, draws.uniform(0.08, 0.16))
     for name, colour in (("skin", skin), ("lip", lip), ("brow", brow), ("iris", iris), ("eyeshadow", shadow), ("hair", hair), ("beard", beard),
                          ("glasses", frame)):  # fmt: skip
         f[f"{name}_r"], f[f"{name}_g"], f[f"{name}_b"] = colour.T

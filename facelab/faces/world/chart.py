@@ -51,7 +51,7 @@ def prepare(model: MorphableModel) -> Chart:
     return Chart(
         mean, triangles, landmarks, parts,
         np.ascontiguousarray(model.identity_basis, np.float32), np.ascontiguousarray(model.expression_basis, np.float32),
-        axis, eyes, _halvings(_layers(mean, triangles, parts, mean[landmarks], axis), 4), _halvings(_noise(), 5), visibility, openness,
+        axis, eyes, _halvings(_layers(mean, triangles, parts, mean[landmarks], axis), 4), _halvings(_noise(), 5), visibility, openness**1.3,
     )  # fmt: skip
 
 
@@ -118,9 +118,9 @@ def _layers(mean, triangles, parts, marks, axis) -> np.ndarray:
     points = np.ascontiguousarray(position[nearest[0], nearest[1]]).reshape(-1, 3).astype(np.float64)
     x, y, z = points.T
 
-    def to(curve):
+    def to(curve, depth=1.0):
         distance, along, above = np.empty(len(points)), np.empty(len(points)), np.empty(len(points))
-        _to_curve(points, np.ascontiguousarray(curve, np.float64), distance, along, above)
+        _to_curve(points * [1, 1, depth], np.ascontiguousarray(curve * [1, 1, depth], np.float64), distance, along, above)
         return distance, along, above
 
     bell = lambda distance, width: np.exp(-((distance / width) ** 2))  # noqa: E731
@@ -155,18 +155,18 @@ def _layers(mean, triangles, parts, marks, axis) -> np.ndarray:
         out[mine, shade.BROW_T] = ends[mine]
 
         upper, lower = spline(eye[:4]), spline(np.concatenate([eye[3:], eye[:1]]))  # outer to inner, inner to outer
-        up, along_up, _ = to(upper)
-        down, along_down, _ = to(lower)
+        up, along_up, _ = to(upper, 0.3)
+        down, along_down, _ = to(lower, 0.3)
         opening = np.concatenate([upper, lower[1:]])
         open_eye = _inside(points[:, :2], opening[:, :2])
         outside = ~open_eye & mine
         over = outside & (up <= down)
         under = outside & (down < up)
         centre = eye.mean(0)
-        lash = np.where(over, bell(up, 0.13) * (1.15 - 0.5 * along_up), 0) + np.where(under, 0.35 * bell(down, 0.09) * along_down, 0)
+        lash = np.where(over, bell(up, 0.15) * (1.25 - 0.45 * along_up), 0) + np.where(under, 0.38 * bell(down, 0.10) * (0.4 + 0.6 * (1 - along_down)), 0)
         wing_tip = eye[0] + np.array([side * 0.30, 0.07, -0.2])
-        lash = np.maximum(lash, np.where(outside, 0.55 * bell(to(np.stack([eye[0], wing_tip]))[0], 0.09), 0))
-        out[mine, shade.LASH] = np.where(open_eye, 0.45, lash)[mine]
+        lash = np.maximum(lash, np.where(outside, 0.6 * bell(to(np.stack([eye[0], wing_tip]), 0.3)[0], 0.10), 0))
+        out[mine, shade.LASH] = np.where(open_eye, 0.6 * bell(up, 0.16) + 0.12, lash)[mine]
         lid = np.where(over, step(up, 1.05, 0.15), 0) * bell(x - centre[0], 2.2)
         crease = np.where(over, bell(up - (0.42 + 0.16 * np.sin(np.pi * along_up)), 0.10), 0) * step(along_up, 0.0, 0.15)
         out[mine, shade.LID] = lid[mine]
@@ -210,15 +210,20 @@ def _layers(mean, triangles, parts, marks, axis) -> np.ndarray:
     out[:, shade.OIL] = (0.35 + 0.65 * near(0, brow_y + 2.2, 3.2, 2.0) + 0.85 * near(0, nose[1] + 1.6, 0.9, 2.2) + 0.4 * near(0, chin[1] + 1.3, 1.3, 1.0)
                          + 0.45 * (near(-4.2, nose[1] + 2.4, 1.5, 1.2) + near(4.2, nose[1] + 2.4, 1.5, 1.2)))  # fmt: skip
 
-    upper_lip = (y > lips_y - 0.1) & (y < nose[1] + 0.6)
-    out[:, shade.MOUSTACHE] = upper_lip * step(np.abs(x), half + 1.0, half + 0.1) * step(y, nose[1] + 0.1, nose[1] - 0.45) * (1 - lip) * (z > axis + 4)
-    beneath = step(y, lips_y + 0.4, lips_y - 0.7)
-    soul = 1 - 0.85 * near(0, lips_y - 1.55, 1.9, 0.42) * (np.abs(x) > 0.45)
-    out[:, shade.GOATEE] = beneath * step(np.abs(x), half + 1.2, half - 0.2) * (1 - lip) * soul * step(y, chin[1] - 3.2, chin[1] - 0.6)
-    side_burn = step(np.abs(np.arctan2(x, z - axis)), 0.62, 1.0) * step(np.abs(np.arctan2(x, z - axis)), 1.36, 1.18)
-    line = lips_y + 1.6 * step(np.abs(x), 3.0, 6.2) + 5.0 * step(np.abs(x), 5.4, 7.0) * side_burn  # upper edge of a beard on the cheek
-    under_jaw = step(y, chin[1] - 2.6, chin[1] - 0.2)
-    out[:, shade.CHEEK] = step(y, line + 0.9, line - 0.9) * step(np.abs(np.arctan2(x, z - axis)), 1.36, 1.2) * (1 - lip) * under_jaw
+    away = np.abs(x) / (half + 0.5)
+    skin_only = (1 - step(np.where(inside, rim, -rim), -0.22, 0.02)) * (z > axis + 4)
+    roof = nose[1] - 0.30 - 0.75 * away**2  # upper edge of the moustache
+    drop = lips_y - 0.1 - 1.2 * np.clip(away - 0.75, 0, None)
+    out[:, shade.MOUSTACHE] = step(y, roof + 0.30, roof - 0.40) * step(y, drop - 0.5, drop + 0.3) * step(away, 1.25, 0.80) * skin_only
+    out[:, shade.MOUSTACHE] *= 1 - 0.35 * bell(x, 0.35) * step(y, lips_y, nose[1])
+    soul = 1 - 0.9 * np.maximum(near(-1.15, lips_y - 1.75, 0.75, 0.5), near(1.15, lips_y - 1.75, 0.75, 0.5))
+    bottom = step(y, chin[1] - 3.0, chin[1] - 0.4)
+    round_mouth = step(np.hypot(x / (half + 0.55), (y - lips_y + 2.2) / 3.4), 1.22, 0.82)
+    out[:, shade.GOATEE] = round_mouth * step(y, lips_y + 0.3, lips_y - 0.9) * skin_only * soul * bottom
+    round_head = np.abs(np.arctan2(x, z - axis))
+    line = lips_y - 0.9 + 2.1 * step(np.abs(x), 2.6, 5.6) + 5.2 * step(round_head, 0.82, 1.12)  # upper edge of a beard on the cheek
+    out[:, shade.CHEEK] = step(y, line + 1.1, line - 1.1) * step(round_head, 1.34, 1.16) * skin_only * bottom
+    out[:, shade.CHEEK] = np.maximum(out[:, shade.CHEEK], out[:, shade.GOATEE])
 
     grid = out.reshape(height, width, shade.LAYERS)
     heights = -fold.reshape(height, width)
@@ -226,8 +231,7 @@ def _layers(mean, triangles, parts, marks, axis) -> np.ndarray:
     arc = np.hypot(x, z - axis).reshape(height, width) * (shade.A_HIGH - shade.A_LOW) / (width - 1)
     grid[..., shade.SLOPE_X] = np.gradient(heights, axis=1) / arc
     grid[..., shade.SLOPE_Y] = -np.gradient(heights, axis=0) / ((shade.Y_HIGH - shade.Y_LOW) / (height - 1))
-    for layer in (shade.BROW_D,):
-        grid[..., layer] = np.clip(grid[..., layer], -1.5, 1.5)
+    grid[..., shade.BROW_D] = np.clip(grid[..., shade.BROW_D], -1.5, 1.5)
     grid[..., shade.BROW_T] = np.clip(grid[..., shade.BROW_T], -0.4, 1.4)
     return grid.astype(np.float32)
 

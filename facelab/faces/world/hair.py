@@ -32,7 +32,7 @@ class Style:
     back: float = 0.9
     hang: float = 0.0  # 0 follows the head down, 1 hangs from its widest part
     ends: tuple[float, float] = (99.0, 99.0)  # y where it is cut, shortest and longest
-    opening: float = 1.0  # angle from which long hair hangs beside the face
+    opening: float = 0.9  # angle from which long hair hangs beside the face
     fringe: float = 0.0  # how far hair falls over the forehead
     lift: float = 0.0  # extra height above the forehead
     flow: str = "down"  # strands run "down" from the crown, "back" from the forehead, from a "part"
@@ -48,9 +48,9 @@ STYLES = {
     "quiff": Style(1.9, 0.55, 0.8, lift=1.1, flow="back", tufts=0.30),
     "curly": Style(2.2, 1.5, 1.7, lift=0.5, curly=1.0, tufts=0.45, fringe=0.5),
     "afro": Style(4.6, 3.6, 3.6, lift=0.9, curly=1.0, tufts=0.40, soft=2.4),
-    "bob": Style(1.3, 1.5, 1.5, hang=1.0, ends=(-11.5, -7.0), opening=0.98, flow="part", tufts=0.18),
-    "long": Style(1.2, 1.4, 1.4, hang=0.9, ends=(-21.0, -14.0), opening=1.0, flow="part", tufts=0.22),
-    "fringe": Style(1.2, 1.4, 1.4, hang=0.95, ends=(-20.0, -9.0), opening=0.95, fringe=3.2, flow="down", tufts=0.15),
+    "bob": Style(1.3, 1.5, 1.5, hang=1.0, ends=(-11.5, -7.0), opening=0.86, flow="part", tufts=0.18),
+    "long": Style(1.2, 1.4, 1.4, hang=0.9, ends=(-21.0, -14.0), opening=0.90, flow="part", tufts=0.22),
+    "fringe": Style(1.2, 1.4, 1.4, hang=0.95, ends=(-20.0, -9.0), opening=0.86, fringe=3.2, flow="down", tufts=0.15),
     "tied": Style(0.55, 0.40, 0.5, flow="back", tufts=0.06),
     "bun": Style(0.6, 0.40, 0.5, flow="back", tufts=0.08),
     "rim": Style(0.5, 0.5, 0.6, curly=0.3, tufts=0.08),
@@ -81,7 +81,7 @@ def prepare_scalp(chart: Chart) -> Scalp:
     solid = np.flatnonzero(((parts == SKIN) | (parts == NECK)) & ~ear)
     points, turns = mean[solid], turn[solid]
     angles = np.linspace(-np.pi, np.pi, COLUMNS)
-    polar = np.linspace(0.03, np.pi / 2, ROWS_UP)
+    polar = np.linspace(1e-3, np.pi / 2, ROWS_UP)
     falls = np.linspace(middle, BOTTOM, ROWS_DOWN + 1)[1:]
     ring = np.stack([np.sin(angles), 0 * angles, np.cos(angles)], 1)
     up = np.sin(polar)[:, None, None] * ring + np.cos(polar)[:, None, None] * np.array([0, 1.0, 0])
@@ -195,7 +195,7 @@ def grow(scalp: Scalp, chart: Chart, vertices: np.ndarray, look: np.ndarray, lin
         start = scalp.middle
         drop = np.clip((start - y) / 5, 0, 1)
         flare = -0.05 * np.clip(start - y - 4, 0, None) + 0.5 * (wave - 0.2) * np.clip((start - y) / 12, 0, 1)
-        hanging = scalp.widest[None] + volume * (style.side * (1 - behind) + style.back * behind) * 0.75 + flare
+        hanging = scalp.widest[None] + 0.7 * np.exp(-(((turn - 1.0) / 0.35) ** 2)) + volume * (style.side * (1 - behind) + style.back * behind) * 0.75 + flare
         ripple = (0.10 + 0.55 * wave) * np.sin(0.75 * (start - y) + 2.2 * np.sin(2 * a + phase) + phase) * np.clip((start - y) / 6, 0, 1)
         hanging = hanging + ripple + 0.5 * style.tufts * lumps
         mixed = radius + style.hang * drop * np.maximum(hanging - radius, 0)

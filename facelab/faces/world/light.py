@@ -41,7 +41,7 @@ def sample_light(draws: Draws) -> np.ndarray:
     key = strength[:, None] * warm(kelvin)
     fill = (strength * np.where(frontal, n(0.25, 0.5), n(0.08, 0.3)))[:, None] * warm(kelvin + draws.normal(0, 0.06))
     rim = (strength * draws.chance(0.45) * n(0.15, 0.8))[:, None] * warm(draws.normal(0, 0.08))
-    ambient = strength * n(0.22, 0.42)
+    ambient = strength * n(0.16, 0.36)
     sky = ambient[:, None] * warm(kelvin - 0.04 + draws.normal(0, 0.05))
     ground = (ambient * n(0.4, 0.8))[:, None] * warm(kelvin + 0.05 + draws.normal(0, 0.05))
     balance = warm(draws.normal(-0.3 * kelvin, 0.03)) * np.exp(draws.normal(0.0, 0.12))[:, None]
@@ -60,7 +60,7 @@ def sample_background(draws: Draws) -> np.ndarray:
     """(N, len(BACKGROUND)) float32: paper backdrops, walls and out-of-focus rooms, and what the person wears."""
     studio = draws.chance(0.4)[:, None]
     level = np.exp(draws.normal(-1.2, 0.8))[:, None]
-    hue = np.exp(np.stack([draws.normal(0, 0.30) for _ in range(3)], 1) * np.where(studio, 0.25, 1.0))
+    hue = np.exp(np.stack([draws.normal(0, 0.15) for _ in range(3)], 1) * np.where(studio, 0.35, 1.0))
     top = np.clip(level * hue, 0.004, 0.85)
     bottom = np.clip(top * np.exp(draws.normal(-0.15, 0.45))[:, None] * np.exp(0.15 * np.stack([draws.normal() for _ in range(3)], 1)), 0.004, 0.85)
     columns = [top, bottom, draws.uniform(0.2, 0.8)[:, None], draws.uniform(0.1, 0.7)[:, None], draws.uniform(0.0, 0.6)[:, None]]

@@ -133,9 +133,9 @@ class FaceWorld:
         return np.array([EXPRESSIONS.index(name) for name in names])
 
     def _shoot(self, draws: Draws, person: np.ndarray, pose: np.ndarray, label: np.ndarray, size: int) -> FaceBatch:
-        ahead = draws.chance(0.6)
+        ahead = draws.chance(0.75)
         toward = np.stack([-np.clip(pose[:, 0], -0.45, 0.45), -np.clip(pose[:, 1], -0.3, 0.3)], 1)  # at the camera …
-        free = np.stack([draws.normal(0, 0.20), draws.normal(-0.03, 0.10)], 1)  # … or elsewhere
+        free = np.stack([draws.normal(0, 0.15), draws.normal(-0.03, 0.08)], 1)  # … or elsewhere
         gaze = np.clip(np.where(ahead[:, None], toward + 0.15 * free, free), -0.55, 0.55)
         scale = draws.uniform(0.0305, 0.0365)
         camera = np.stack([scale, draws.normal(0.5, 0.018), draws.normal(0.505, 0.015)], 1)
@@ -271,7 +271,7 @@ class FaceWorld:
 
             lamps = lights.directions(truth["light"][row : row + 1])[0] @ turn  # into the head frame
             colours = np.concatenate([truth["light"][row, : 5 * lights.LAMPS].reshape(-1, 5)[:, 2:], truth["light"][row, 5 * lights.LAMPS :].reshape(2, 3)])
-            shadows = np.clip(1.25 * np.einsum("vb,lb->vl", chart.visibility, harmonics(lamps).astype(np.float32)) - 0.15, 0.0, 1.0)
+            shadows = np.clip(1.6 * np.einsum("vb,lb->vl", chart.visibility, harmonics(lamps).astype(np.float32)) - 0.45, 0.0, 1.0)
             right, up = (float(v) for v in truth["gaze"][row])
             gaze = np.array([np.sin(right) * np.cos(up), np.sin(up), np.cos(right) * np.cos(up)])
             marks = placed[chart.landmarks]

@@ -106,8 +106,8 @@ def skin(look, place, turn, normal, view, lamps, colours, shadow, openness, hair
     colour[0], colour[1], colour[2] = look.skin_r, look.skin_g, look.skin_b
     # blood: cheeks, nose, ears; melanin: mottling, freckles; hollows about the eyes
     pale = 1 - 0.7 * look.melanin
-    red = look.redness * paint[REDNESS] * (0.85 + 0.25 * middle) + 0.22 * look.mottle * (0.7 * coarse + 0.55 * middle)
-    brown = look.mottle * (0.035 * coarse + 0.05 * middle + 0.028 * fine) + look.circles * 0.16 * paint[CIRCLE]
+    red = look.redness * paint[REDNESS] * (0.85 + 0.25 * middle) + 0.30 * look.mottle * (0.7 * coarse + 0.40 * middle)
+    brown = look.mottle * (0.05 * coarse + 0.04 * middle + 0.022 * fine) + look.circles * 0.16 * paint[CIRCLE]
     freckle = look.freckles * smooth(spots, 0.42 - 0.25 * look.freckles, 0.85) * (0.22 + 0.9 * min(paint[REDNESS] + 0.25, 1.0))
     brown += 0.9 * freckle + 0.55 * smooth(wide[SPOTS] * (grain[COARSE] > 1.15), 0.75, 0.95) * pale
     red += 0.30 * look.circles * paint[CIRCLE]
@@ -122,7 +122,7 @@ def skin(look, place, turn, normal, view, lamps, colours, shadow, openness, hair
     # beard: bluish when shaven, strands when grown
     strand = 0.5 + 0.38 * fine + 0.25 * curl
     grown = max(look.moustache * paint[MOUSTACHE], max(look.goatee * paint[GOATEE], look.cheek_beard * paint[CHEEK]))
-    grown = smooth(grown + 0.22 * curl + 0.12 * fine, 0.30, 0.72) * min(grown * 3, 1.0)
+    grown = smooth(1.6 * grown + (0.30 * curl + 0.16 * fine) * (1.05 - 0.6 * grown), 0.35, 1.05) * min(grown * 4, 1.0)
     shaven = look.stubble * max(paint[MOUSTACHE], max(0.9 * paint[GOATEE], 0.8 * paint[CHEEK])) * (1 - grown)
     shade_of_beard = shaven * (0.42 + 0.22 * strand)
     over(colour, 0.55 * look.beard_r + 0.45 * 0.30 * look.skin_r, 0.55 * look.beard_g + 0.45 * 0.30 * look.skin_g, 0.55 * look.beard_b + 0.45 * 0.36 * look.skin_b, shade_of_beard)
@@ -142,7 +142,7 @@ def skin(look, place, turn, normal, view, lamps, colours, shadow, openness, hair
     if -0.2 < t < 1.25:
         t = t / look.brow_length
         d = paint[BROW_D] - look.brow_arch * math.sin(3.1 * min(max(t, 0.0), 1.0))
-        half = 0.5 * look.brow_thickness * (0.75 + 0.9 * t) * (1 - smooth(t, 0.35, 1.10)) + 0.05
+        half = 0.5 * look.brow_thickness * (0.85 + 0.5 * t) * (1 - 0.85 * smooth(t, 0.40, 1.08)) + 0.03
         fetch(tile, 0.11 * (place[1] * 1.0 + 0.9 * abs(place[0])) + look.texture_y, 0.16 * (abs(place[0]) - 0.8 * place[1]) + look.texture_x, True, wide)
         stroke = wide[FINE] * 0.30 + 0.26 * wide[CURLS] + 0.22 * fine
         band = smooth(abs(d) / half + 0.30 * stroke, 1.30, 0.35) * smooth(t, -0.12, 0.16) * smooth(t, 1.12, 0.9)
@@ -169,7 +169,7 @@ def skin(look, place, turn, normal, view, lamps, colours, shadow, openness, hair
     bz = normal[2] + tilt_x * sine
     length = math.sqrt(bx * bx + by * by + bz * bz)
     bumped = (bx / length, by / length, bz / length)
-    gloss = look.oil * paint[OIL] * 0.62 * face * (1 - grown) * (1 - 0.6 * shaven) * smoothness + lips * (0.5 + 1.1 * look.lip_gloss) * (1 - seam)
+    gloss = look.oil * paint[OIL] * 0.85 * face * (1 - grown) * (1 - 0.6 * shaven) * smoothness + lips * (0.5 + 1.1 * look.lip_gloss) * (1 - seam)
     thin = 1 - grown
     lit(normal, bumped, view, lamps, colours, shadow, openness * (1 - 0.5 * hole), gloss * (0.45 + 0.55 * pale), 0.30 * pale * thin + 0.05, 0.11 * thin + 0.02, 0.07 * thin + 0.01, light)
     for c in range(3):
@@ -183,9 +183,9 @@ def eye(look, offset, radius, gaze, cover, under, view, lamps, colours, shadow, 
     n = (offset[0] / length, offset[1] / length, offset[2] / length)
     along = n[0] * gaze[0] + n[1] * gaze[1] + n[2] * gaze[2]
     across = radius * math.sqrt(max(2 - 2 * along, 0.0)) if along > 0 else 9.0
-    lid = 1 - 0.62 * math.exp(-((max(cover, 0.0) / 0.17) ** 2)) - 0.16 * math.exp(-max(cover, 0.0) / 0.45)
-    white = look.sclera * (1 - 0.10 * smooth(abs(offset[0]), 0.35, 1.1))
-    colour[0], colour[1], colour[2] = 0.60 * white, 0.53 * white, 0.49 * white
+    lid = 1 - 0.66 * math.exp(-((max(cover, 0.0) / 0.19) ** 2)) - 0.22 * math.exp(-max(cover, 0.0) / 0.5)
+    white = look.sclera * (1 - 0.15 * smooth(abs(offset[0]), 0.35, 1.1))
+    colour[0], colour[1], colour[2] = 0.50 * white, 0.44 * white, 0.41 * white
     pink = smooth(abs(offset[0] * 1.0), 0.75, 1.25) * 0.5
     over(colour, 0.46, 0.22, 0.18, pink)
     edge = look.iris_radius
@@ -241,14 +241,14 @@ def hair(look, curly, above, across, along, normal, tangent, view, lamps, colour
     facing = abs(facing)
     thin = above * (1.0 + 0.8 * curly) + (0.34 + 0.2 * curly) * strand + 0.15 * wide[FINE]
     alpha = smooth(thin, -0.10, 0.32)
-    alpha *= smooth(facing + 0.11 * strand, 0.02, 0.20)
+    alpha *= smooth(facing + 0.05 * strand, -0.01, 0.11)
     if alpha <= 0:
         return 0.0
     contrast = look.hair_contrast * (1 + 0.7 * curly)
     value = max(1 + 0.32 * contrast * strand + 0.10 * contrast * wide[FINE], 0.12)
     depth = 0.55 + 0.45 * smooth(above, 0.0, 1.6)
     if inside:
-        depth *= 0.30
+        depth *= 0.20
     up = 0.5 + 0.5 * sign * normal[1]
     shift = 0.10 * strand
     r = g = b = 0.0
@@ -406,17 +406,16 @@ def compose(look, wear, curly, body, triangles, parts, mean, normals, shadows, o
                     deep = smooth(at[2] - 0.25 * abs(at[0]), front - 4.0, front - 0.6)
                     if part == IS_TEETH:
                         colour[0], colour[1], colour[2] = 0.60 * light[0], 0.53 * light[1], 0.43 * light[2]
-                        deep *= 0.62
+                        deep = 0.25 + 0.55 * deep
                     else:
                         colour[0], colour[1], colour[2] = 0.22 * light[0], 0.055 * light[1], 0.05 * light[2]
-                        deep *= 0.5
+                        deep = 0.16 + 0.5 * deep
                     for c in range(3):
                         colour[c] = deep * (colour[c] + 0.5 * light[3 + c])
                 else:
-                    collar = -17.4 + 0.26 * min(abs(at[0]), 9.0) - (2.6 - 0.42 * min(abs(at[0]), 6.0)) * smooth(wear.neckline, 0.45, 0.75) * (at[2] > axis)
-                    if at[2] < axis:
-                        collar = -14.6
-                    collar += 1.2 * (wear.collar - 0.5)
+                    ahead = 0.5 + 0.5 * math.cos(turn)
+                    dip = max(1 - abs(at[0]) / 5.5, 0.0) * smooth(wear.neckline, 0.45, 0.75)
+                    collar = -14.3 - 2.6 * ahead * ahead - 2.4 * dip * ahead + 1.2 * (wear.collar - 0.5)
                     if part == IS_NECK and at[1] < collar:
                         fetch(tile, 0.03 * at[1], 0.03 * at[0] + look.texture_x, True, grain)
                         hem = smooth(collar - at[1], 0.0, 0.35)

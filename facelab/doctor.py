@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+from facelab import TRAINED
 from facelab.core import WEIGHTS, assets_folder, cache_folder
 
 PACKAGES = ("facelab", "torch", "numpy", "numba", "scikit-image", "face-alignment", "jupyterlab", "ipywidgets", "papermill", "matplotlib")
@@ -75,7 +76,8 @@ def report() -> Iterator[str]:
     yield f"memory   {_gib(memory.available)} of {_gib(memory.total)} free"
     yield f"cache    {_short(cache_folder())}, {_gib(disk.free)} free on its disk"
     yield f"assets   {_short(assets_folder())}{'' if assets_folder().is_dir() else ' (absent; set FACELAB_ASSETS to move it)'}"
-    yield f"weights  {', '.join(p.name for p in sorted(WEIGHTS.glob('*.safetensors'))) or 'none shipped yet'}"
+    shipped = ", ".join(path.name for path in sorted(WEIGHTS.glob("*.safetensors")))
+    yield f"weights  {shipped or 'none'}; papers with trained weights: {', '.join(TRAINED) or 'none yet'}"
     yield ""
     for piece in pieces():
         yield f"[{'x' if piece.present else ' '}] {piece.name:26} {piece.enables}"

@@ -80,6 +80,12 @@ def test_installed_command():
     assert run.stdout.strip() == f"facelab {facelab.__version__}"
 
 
+def test_a_closed_pipe_is_no_error():
+    line = f"set -o pipefail; {sys.executable} -m facelab.cli doctor | head -n 1"
+    run = subprocess.run(["bash", "-c", line], capture_output=True, text=True)
+    assert run.returncode == 0 and run.stderr == "" and run.stdout.startswith("python 3")
+
+
 def test_doctor_reports_machine_and_pieces(capsys, monkeypatch, tmp_path):
     monkeypatch.setenv("FACELAB_ASSETS", str(tmp_path / "assets"))
     monkeypatch.setenv("FACELAB_CACHE", str(tmp_path / "deep" / "cache"))

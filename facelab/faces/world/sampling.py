@@ -1,10 +1,11 @@
 r"""FaceWorld: people who do not exist, with everything about them known."""
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numba
@@ -17,13 +18,14 @@ from facelab.faces.batch import FaceBatch
 from facelab.faces.world import appearance as looks
 from facelab.faces.world import light as lights
 from facelab.faces.world import shade
+from facelab.faces.world.cache import FaceCache, fill
 from facelab.faces.world.chart import harmonics, prepare
 from facelab.faces.world.draws import Draws
 from facelab.faces.world.expressions import EXPRESSIONS, Directions
 from facelab.faces.world.hair import glasses, grow, hairline, prepare_scalp
 from facelab.faces.world.vertices import face_vertices, project, vertex_normals
-from facelab.geometry.morphable import EYE, MorphableModel
-from facelab.geometry.raster import raster_fragments
+from facelab.geometry.morphable import MorphableModel
+from facelab.geometry.raster import raster_fragments, rasterize
 
 PIVOT = np.array([0.0, -0.6, -6.5], np.float32)
 """The point of the head frame about which a head turns and which ``FaceBatch.camera`` places, cm."""
@@ -60,6 +62,17 @@ class _Frame:
     @property
     def parts(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         return self.depth, self.index, self.weights
+
+
+@dataclass(frozen=True)
+class _Scene:
+    """The shapes of one face, cm in the head frame."""
+
+    face: np.ndarray  # (V,3)
+    line: np.ndarray  # hairline over the angle round the head
+    top: float  # height above which no hair grows
+    hair: tuple[np.ndarray, np.ndarray, float] | None  # vertices, values for the shader, curliness
+    glasses: tuple[np.ndarray, np.ndarray] | None  # vertices, triangles
 
 
 class FaceWorld:
@@ -200,6 +213,79 @@ class FaceWorld:
                 raise ShapeError(f"{name} must have shape {tuple(known[name].shape)}, got {tuple(value.shape)}") from None
         return self._render(size, **{name: value.detach().cpu().numpy() for name, value in known.items()})
 
+    def flow(self, a: FaceBatch, b: FaceBatch) -> tuple[Tensor, Tensor]:
+        r"""The exact way back from b's pixels into a's, for the same people in two states.
+
+        A pixel p of b shows a point of head, hair or glasses that a shows at q (or hides): the displacement is :math:`q - p`, so
+        that ``warp(a.image, displacement)`` puts a's colours where b has those points.
+
+        Returns: displacement (N,2,H,W) pixels, (x, y), 0 on the background; visible (N,1,H,W) bool, True where a shows the point too
+        (within 4 mm of a's z-buffer and inside the picture). Raises ShapeError for different sizes or people, MissingTruthError for photographs.
+        """
+        names = ("identity_coefficients", "appearance", "expression_coefficients", "pose", "camera")
+        first, second = ({name: value.cpu().numpy() for name, value in zip(names, batch.require(*names))} for batch in (a, b))
+        if len(a) != len(b) or a.size != b.size:
+            raise ShapeError(f"flow needs two batches of one length and size, got {len(a)} at {a.size} px and {len(b)} at {b.size} px")
+        if not np.array_equal(first["appearance"], second["appearance"]):
+            raise ShapeError("flow needs the same people in both batches: make b with rerender(a, ...), or draw both with one appearance")
+        size = a.size
+        displacement, visible = torch.zeros(len(a), 2, size, size), torch.zeros(len(a), 1, size, size, dtype=torch.bool)
+        column = torch.arange(size, dtype=torch.float32)
+        own = torch.stack(torch.meshgrid(column, column, indexing="xy"))
+        for row in range(len(a)):
+            there, triangles = self._mesh(row, size, first)
+            here, _ = self._mesh(row, size, second)
+            maps, _, covered = rasterize(here[None], triangles, there[None], size)
+            _, depth, _ = rasterize(there[None], triangles, there[None, :, :1], size)
+            at = maps[0, :2].round().long()
+            inside = ((at >= 0) & (at < size)).all(0)
+            x, y = at.clamp(0, size - 1)
+            tolerance = 0.4 * float(first["camera"][row, 0]) * size
+            visible[row, 0] = covered[0] & inside & (maps[0, 2] >= depth[0][y, x] - tolerance)
+            displacement[row] = torch.where(covered[0], maps[0, :2] - own, torch.zeros(()))
+        return displacement, visible
+
+    def _mesh(self, row: int, size: int, truth: dict[str, np.ndarray]) -> tuple[Tensor, Tensor]:
+        """One mesh of a face, its hair where it grows, and its glasses: vertices (V,3) in pixels, triangles (F,3)."""
+        scene = self._scene(row, truth)
+        points, faces = [scene.face], [self._chart.triangles]
+        if scene.hair is not None:
+            locks, values, _ = scene.hair
+            faces.append(self._scalp.triangles[(values[self._scalp.triangles, 0] > 0).all(1)] + len(points[0]))
+            points.append(locks)
+        if scene.glasses is not None:
+            frame, triangles = scene.glasses
+            faces.append(triangles + sum(map(len, points)))
+            points.append(frame)
+        vertices = np.concatenate(points)
+        placed = np.empty_like(vertices)
+        project(vertices, *self._camera(row, size, truth), placed)
+        return torch.from_numpy(placed), torch.from_numpy(np.concatenate(faces))
+
+    def cache(
+        self,
+        n: int,
+        size: int,
+        folder: str | Path | None = None,
+        *,
+        start: int = 0,
+        people: int | None = None,
+        expressions: str | Sequence[str] | None = None,
+        yaw: tuple[float, float] = (-60, 60),
+        pitch: tuple[float, float] = (-15, 15),
+        roll: tuple[float, float] = (-10, 10),
+    ) -> FaceCache:
+        """What :meth:`sample` gives for the same arguments, made once, kept on disk and mapped into memory.
+
+        Made in chunks with a progress bar; killed half-way, the next call goes on from there; finished, it opens at once.
+        ``folder`` None is a folder of its own for every set of arguments inside facelab's cache folder.
+        Returns a :class:`~facelab.faces.world.cache.FaceCache`, which indexes to FaceBatch. Raises ShapeError, and AssetError for a
+        folder that holds other faces.
+        """
+        chosen = expressions if expressions is None or isinstance(expressions, str) else list(expressions)
+        arguments = {"people": people, "expressions": chosen, "yaw": tuple(yaw), "pitch": tuple(pitch), "roll": tuple(roll)}
+        return fill(self, n, size, folder, arguments, start)
+
     # ----------------------------------------------------------------------------------------------------------------- rendering
 
     def _render(self, size: int, **truth: np.ndarray) -> FaceBatch:
@@ -215,7 +301,7 @@ class FaceWorld:
         _ = self._scalp  # before threads ask for it
         threads = max(1, min(numba.get_num_threads(), n))
         cuts = [n * t // threads for t in range(threads + 1)]
-        work: Callable = lambda a, b: self._render_some(range(a, b), size, truth, out)  # noqa: E731
+        work = lambda a, b: self._render_some(range(a, b), size, truth, out)  # noqa: E731
         if threads == 1:
             work(0, n)
         else:
@@ -223,14 +309,19 @@ class FaceWorld:
                 list(pool.map(work, cuts[:-1], cuts[1:]))
         return FaceBatch(**{name: torch.from_numpy(value) for name, value in {**truth, **out}.items()})
 
-    def _body(self, row: int, truth: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-        """Vertices of a face in the head frame, with its expression and without."""
-        chart = self._chart
-        face, neutral = np.empty_like(chart.mean), np.empty_like(chart.mean)
-        nothing = np.zeros(0, np.float32)
+    def _scene(self, row: int, truth: dict[str, np.ndarray]) -> _Scene:
+        """Everything of one face that has a shape, in the head frame."""
+        chart, look = self._chart, truth["appearance"][row]
+        face, neutral, nothing = np.empty_like(chart.mean), np.empty_like(chart.mean), np.zeros(0, np.float32)
         face_vertices(chart.mean, chart.identity_basis, chart.expression_basis, truth["identity_coefficients"][row], nothing, neutral)
         face_vertices(neutral, chart.identity_basis, chart.expression_basis, nothing, truth["expression_coefficients"][row], face)
-        return face, neutral
+        line, top = hairline(look)
+        return _Scene(face, line, top, grow(self._scalp, chart, neutral, look, line, top), glasses(neutral, neutral[chart.landmarks], look))
+
+    def _camera(self, row: int, side: int, truth: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray, float, float, float]:
+        """What ``project`` needs to draw a face at ``side`` samples: rotation, pivot, samples per cm, and where the pivot comes to lie."""
+        scale, x, y = (float(v) for v in truth["camera"][row])
+        return rotation(truth["pose"][row : row + 1])[0], PIVOT, scale * side, x * side - 0.5, y * side - 0.5
 
     def _render_some(self, rows: range, size: int, truth: dict[str, np.ndarray], out: dict[str, np.ndarray]) -> None:
         chart, rate = self._chart, 2
@@ -242,28 +333,23 @@ class FaceWorld:
         for row in rows:
             look = truth["appearance"][row].view(_LOOK)[0]
             wear = truth["background"][row].view(_WEAR)[0]
-            turn = rotation(truth["pose"][row : row + 1])[0]
-            scale, x, y = (float(v) for v in truth["camera"][row])
-            density = scale * side  # samples per cm
-            where = (turn, PIVOT, density, x * side - 0.5, y * side - 0.5)
-            face, neutral = self._body(row, truth)
-            vertex_normals(face, chart.triangles, normals)
-            project(face, *where, placed)
+            where = self._camera(row, side, truth)
+            turn, density = where[0], where[2]
+            scene = self._scene(row, truth)
+            vertex_normals(scene.face, chart.triangles, normals)
+            project(scene.face, *where, placed)
             body.draw(placed, chart.triangles)
 
-            line, top = hairline(truth["appearance"][row])
-            grown = grow(self._scalp, chart, neutral, truth["appearance"][row], line, top)
             lock_triangles, lock_values, curly = none, np.zeros((0, 9), np.float32), 0.0
-            if grown is not None:
-                points, lock_values, curly = grown
+            if scene.hair is not None:
+                points, lock_values, curly = scene.hair
                 lock_triangles = self._scalp.triangles
                 at = np.empty_like(points)
                 project(points, *where, at)
                 locks.draw(at, lock_triangles)
-            worn = glasses(neutral, neutral[chart.landmarks], truth["appearance"][row])
             frame_triangles, frame_normals = none, np.zeros((0, 3), np.float32)
-            if worn is not None:
-                points, frame_triangles = worn
+            if scene.glasses is not None:
+                points, frame_triangles = scene.glasses
                 at, frame_normals = np.empty_like(points), np.empty_like(points)
                 vertex_normals(points, frame_triangles, frame_normals)
                 project(points, *where, at)
@@ -281,14 +367,14 @@ class FaceWorld:
             front = float(chart.mean[chart.landmarks[62], 2])
             shade.compose(
                 look, wear, curly, body.parts, chart.triangles, chart.parts, chart.mean, normals, shadows, chart.openness, locks.parts, lock_triangles, lock_values,
-                frame.parts, frame_triangles, frame_normals, turn[2].copy(), lamps, colours, gaze, chart.eyes, lids, front, chart.axis, density, line, top,
+                frame.parts, frame_triangles, frame_normals, turn[2].copy(), lamps, colours, gaze, chart.eyes, lids, front, chart.axis, density, scene.line, scene.top,
                 detail, tile, rate, picture, mask,
             )  # fmt: skip
             shade.develop(picture, out["image"][row])
             out["face_mask"][row, 0] = mask >= 0.5
             out["landmarks"][row] = (marks[:, :2] - (rate - 1) / 2) / rate
-            out["landmarks_3d"][row] = face[chart.landmarks]
-            out["landmarks_visible"][row] = _seen(marks, body, locks if grown is not None else None, lock_triangles, lock_values, density)
+            out["landmarks_3d"][row] = scene.face[chart.landmarks]
+            out["landmarks_visible"][row] = _seen(marks, body, locks if scene.hair is not None else None, lock_triangles, lock_values, density)
 
 
 def _level(levels: tuple[np.ndarray, ...], texels: float, samples: float) -> np.ndarray:

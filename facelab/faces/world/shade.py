@@ -241,7 +241,7 @@ def hair(look, curly, above, across, along, normal, tangent, view, lamps, colour
     facing = abs(facing)
     thin = above * (1.0 + 0.8 * curly) + (0.34 + 0.2 * curly) * strand + 0.15 * wide[FINE]
     alpha = smooth(thin, -0.10, 0.32)
-    alpha *= smooth(facing + 0.05 * strand, -0.01, 0.11)
+    alpha *= smooth(facing + 0.03 * strand, -0.03, 0.06)
     if alpha <= 0:
         return 0.0
     contrast = look.hair_contrast * (1 + 0.7 * curly)

@@ -1,5 +1,6 @@
 """Where faces come from: made by FaceWorld, or found in photographs; either way they arrive as a FaceBatch."""
 from facelab.faces.batch import EXPRESSIONS, FaceBatch
 from facelab.faces.photos import Photos
+from facelab.faces.world import FaceWorld
 
-__all__ = ["EXPRESSIONS", "FaceBatch", "Photos"]
+__all__ = ["EXPRESSIONS", "FaceBatch", "FaceWorld", "Photos"]

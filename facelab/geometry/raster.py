@@ -22,7 +22,7 @@ from torch import Tensor
 from facelab.core import ShapeError
 
 LARGEST_SIZE = 2**15 - 1  # pixels; two coordinates share 32 bits
-FARTHEST = np.float32(2**21)  # pixels; products of snapped coordinates stay below 2^63
+FARTHEST = np.float32(2**21)  # products of snapped coordinates stay below 2^63
 
 
 def rasterize(
@@ -34,8 +34,8 @@ def rasterize(
     function opposite to vertex i, and shows :math:`w_a f_a + w_b f_b + w_c f_c`; of several triangles, the one with the larger z.
 
     Args:
-        vertices: (N, V, 3) x and y in pixels (pixel centres at integers, y down, at most 2^21 away from the picture) and depth
-            z in any unit, larger is nearer; floating.
+        vertices: (N, V, 3) x and y in pixels (pixel centres at integers, y down) and depth z in any unit, larger is nearer;
+            floating, all within ±2^21.
         triangles: (F, 3) vertex indices, shared by the batch; integer.
         attributes: (N, V, C) or (1, V, C) for all faces alike; floating, any range.
         size: side of the square maps in pixels, or (H, W).
@@ -45,7 +45,7 @@ def rasterize(
         covered (N, H, W) bool. No gradient flows through them. The same bits on CPU and CUDA.
 
     Raises:
-        ShapeError: a wrong shape or dtype, an index out of range, a vertex that is not finite or is farther than 2^21 pixels.
+        ShapeError: a wrong shape or dtype, an index out of range, a coordinate that is not finite or beyond ±2^21.
 
     Source: the z rule of F3A-GAN, Sec. III ("keep the larger z"); top-left rule as in Direct3D and OpenGL.
     """
@@ -59,7 +59,8 @@ def rasterize(
         triangles = triangles.to("cpu", torch.int32).contiguous()
         maps = torch.empty(len(vertices), attributes.shape[2], height, width)
         depth = torch.empty(len(vertices), height, width)
-        arrays = [t.detach().numpy() for t in (vertices, triangles, attributes, maps, depth)]
+        covered = torch.empty(len(vertices), height, width, dtype=torch.bool)
+        arrays = [t.detach().numpy() for t in (vertices, triangles, attributes, maps, depth, covered)]
         threads = max(1, min(numba.get_num_threads(), len(vertices)))
         cuts = [len(vertices) * t // threads for t in range(threads + 1)]
         if threads == 1:
@@ -69,10 +70,10 @@ def rasterize(
                 finite = list(pool.map(lambda a, b: _draw(*arrays, a, b), cuts[:-1], cuts[1:]))
         if not all(finite):
             raise ShapeError(_FAR)
-        return maps.to(device), depth.to(device), (depth > -inf).to(device)
+        return maps.to(device), depth.to(device), covered.to(device)
 
 
-_FAR = f"vertices must be finite and at most {FARTHEST:.0f} pixels away from the picture: a NaN, an infinity or a runaway scale came in"
+_FAR = f"vertices must be finite and within ±{FARTHEST:.0f} in x, y and z: a NaN, an infinity or a runaway scale came in"
 
 
 def _check(vertices: Tensor, triangles: Tensor, attributes: Tensor, height: int, width: int) -> None:
@@ -90,7 +91,8 @@ def _check(vertices: Tensor, triangles: Tensor, attributes: Tensor, height: int,
     if not (0 < height <= LARGEST_SIZE and 0 < width <= LARGEST_SIZE):
         raise ShapeError(f"size must be between 1 and {LARGEST_SIZE} pixels, got {height} x {width}")
     if len(triangles):
-        low, high = torch.aminmax(triangles)
+        indices = triangles.numpy() if triangles.device.type == "cpu" else triangles
+        low, high = indices.min(), indices.max()
         if low < 0 or high >= count:
             raise ShapeError(f"triangles name vertices {int(low)} to {int(high)}, but there are {count}")
 
@@ -111,7 +113,7 @@ def raster_fragments(vertices, triangles, height, width, depth, triangle, bary):
         bary: out, (H, W, 3) float32, weights of the triangle's vertices in the order in which it names them; 0 where nothing is drawn.
 
     Returns:
-        False, and nothing drawn, when a vertex is not finite or is farther than 2^21 pixels; else True.
+        False, and nothing drawn, when a coordinate is not finite or beyond ±2^21; else True.
     """
     depth[:] = -np.inf
     triangle[:] = -1
@@ -221,7 +223,7 @@ def _rank(triangles, f):
 
 
 @numba.njit(cache=True, nogil=True)
-def _draw(vertices, triangles, attributes, maps, depth, start, stop):
+def _draw(vertices, triangles, attributes, maps, depth, covered, start, stop):
     """Faces start … stop - 1 of a batch; False when a vertex was unusable."""
     height, width = depth.shape[1:]
     channels = maps.shape[1]
@@ -232,10 +234,11 @@ def _draw(vertices, triangles, attributes, maps, depth, start, stop):
         if not raster_fragments(vertices[n], triangles, height, width, depth[n], triangle, bary):
             return False
         values = attributes[n if attributes.shape[0] > 1 else 0].reshape(-1)
-        painted = maps[n].reshape(-1)
+        painted, seen = maps[n].reshape(-1), covered[n].reshape(-1)
         painted[:] = 0
         for i in range(owner.size):
-            if owner[i] < 0:
+            seen[i] = owner[i] >= 0
+            if not seen[i]:
                 continue
             f, p = np.uint64(3 * owner[i]), np.uint64(3 * i)
             a, b, c = np.uint64(corners[f]), np.uint64(corners[f + 1]), np.uint64(corners[f + 2])
@@ -259,7 +262,7 @@ def rasterize_tensors(
     Every pixel of every triangle's bounding box is tried, ``chunk`` of them at a time; the winner of a pixel is the greatest of
     the keys (depth, rank), 32 bits each, where the rank orders triangles by their sorted vertices.
     """
-    if not bool((vertices[..., :2].abs() <= FARTHEST).all() & vertices[..., 2].isfinite().all()):
+    if not bool((vertices.abs() <= float(FARTHEST)).all()):
         raise ShapeError(_FAR)
     device, faces = vertices.device, len(vertices)
     triangles = torch.unique(triangles.long().sort(dim=1).values, dim=0)  # (F, 3), an index is a rank

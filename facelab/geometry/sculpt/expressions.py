@@ -9,7 +9,9 @@ from facelab.geometry.sculpt.loft import (
     EYE_R,
     EYE_X,
     EYE_Z,
+    INNER,
     LOWER_LID,
+    OUTER,
     UPPER_LID,
     Array,
     bump,
@@ -43,7 +45,7 @@ def expressions() -> dict[str, Array]:
     front = step(z0, -7.5, -4.5)
     line, top, bottom = lip_line(x), upper_lip_edge(x), lower_lip_edge(x)
     ex = a - EYE_X
-    exc = np.clip(ex, -1.42, 1.46)
+    exc = np.clip(ex, INNER, OUTER)
     upper_lid, lower_lid = UPPER_LID(exc), LOWER_LID(exc)
     off_eye = np.exp(-((np.clip(np.abs(ex) - 1.35, 0, 9) / 0.35) ** 2)) * front
     zero = np.zeros_like(x)

@@ -8,10 +8,12 @@ from facelab.geometry.sculpt.loft import (
     EYE_R,
     EYE_X,
     EYE_Z,
+    INNER,
     LENS,
     LOWER_LID,
     MOUTH_X,
     MOUTH_Y,
+    OUTER,
     UPPER_LID,
     Array,
     brow_line,
@@ -106,10 +108,10 @@ def skin_surface(p: dict[str, float]) -> Array:
     around = np.exp(-(np.hypot(ex / 1.86, ey / 1.06) ** 8))
     ground = z0 + z
     z = np.where(shell > 0.02, ground + around * (lid_z - ground), ground) - z0
-    crease = UPPER_LID(np.clip(ex, -1.42, 1.46)) + 0.36 + 0.06 * ex
+    crease = UPPER_LID(np.clip(ex, INNER, OUTER)) + 0.36 + 0.06 * ex
     z -= 0.13 * (1 - 0.55 * p["lid_fold"]) * np.exp(-(((y - crease) / 0.12) ** 2)) * step(-np.abs(ex), -1.6, -1.0) * around
     z += 0.16 * (1 + p["lid_fold"]) * np.exp(-(((y - crease - 0.36) / 0.26) ** 2)) * step(-np.abs(ex - 0.2), -1.9, -1.0)
-    lower = LOWER_LID(np.clip(ex, -1.42, 1.46))
+    lower = LOWER_LID(np.clip(ex, INNER, OUTER))
     z += 0.05 * np.exp(-(((y - lower + 0.12) / 0.10) ** 2)) * around
     z = z * face + 0.0
 

@@ -43,6 +43,10 @@ def _strip(start: int, below: NDArray[np.int64], count: int, closed: bool) -> ND
     return np.concatenate(out)
 
 
+def _facing(triangles: NDArray[np.int64], as_drawn: bool) -> NDArray[np.int64]:
+    return triangles if as_drawn else triangles[:, ::-1]
+
+
 _EAR = np.array(
     [  # outline in ear coordinates (forward, up), fractions of the ear's height, from the top root backwards
         [0.16, 0.36],
@@ -148,17 +152,17 @@ class Head:
         mixed = (tri_parts != tri_parts[:, :1]).any(1)
         parts[0][np.unique(t.triangles[mixed])] = NECK
         self.skin = slice(0, n)
-        # ears
-        for _ in range(2):
+        # ears; of two mirrored halves one is turned, so that every triangle faces outwards (the mouth's face the tongue)
+        for mirrored in (False, True):
             first = n + np.arange(EAR_POINTS)
-            blocks.append(_strip(n + EAR_POINTS, first, EAR_ROWS - 1, True))
+            blocks.append(_facing(_strip(n + EAR_POINTS, first, EAR_ROWS - 1, True), mirrored))
             n += EAR_POINTS * EAR_ROWS
         parts.append(np.full(2 * EAR_POINTS * EAR_ROWS, SKIN))
         # lid margins: two rows behind each eye's contour
         eye = eye_contour(26)
         self.lids = [t.at(eye), t.at(eye * [-1, 1])]
-        for ring in self.lids:
-            blocks.append(_strip(n, ring, 2, True))
+        for ring, mirrored in zip(self.lids, (False, True), strict=True):
+            blocks.append(_facing(_strip(n, ring, 2, True), mirrored))
             parts.append(np.full(2 * len(ring), SKIN))
             n += 2 * len(ring)
         # lips: two rows rolled inwards (skin), then the inside of the mouth, sewn to copies of the last row
@@ -168,25 +172,25 @@ class Head:
         lower = t.at(np.stack([lens, lip_line(lens) - gap], -1)[1:-1])
         self.lip_ring = np.concatenate([upper, lower[::-1]])
         self.upper_count = len(upper)
-        blocks.append(_strip(n, self.lip_ring, 2, True))
+        blocks.append(_facing(_strip(n, self.lip_ring, 2, True), False))
         parts.append(np.full(2 * len(self.lip_ring), SKIN))
         n += 2 * len(self.lip_ring)
         m = len(self.lip_ring)
-        blocks.append(_strip(n + m, n + np.arange(m), 4, True))
+        blocks.append(_facing(_strip(n + m, n + np.arange(m), 4, True), False))
         parts.append(np.full(5 * m, MOUTH))
         n += 5 * m
         # eyeballs
-        for _ in range(2):
+        for mirrored in (False, True):
             around = n + 1 + np.arange(_EYE_AROUND)
             i = np.arange(_EYE_AROUND)
-            blocks.append(np.stack([np.full(_EYE_AROUND, n), around[i], around[(i + 1) % _EYE_AROUND]], -1))
-            blocks.append(_strip(n + 1 + _EYE_AROUND, around, _EYE_RINGS - 2, True))
+            cap = np.stack([np.full(_EYE_AROUND, n), around[(i + 1) % _EYE_AROUND], around[i]], -1)
+            blocks += [_facing(b, mirrored) for b in (cap, _strip(n + 1 + _EYE_AROUND, around, _EYE_RINGS - 2, True))]
             size = 1 + _EYE_AROUND * (_EYE_RINGS - 1)
             parts.append(np.full(size, EYE))
             n += size
-        # teeth
-        for _ in range(2):
-            blocks.append(_strip(n + TOOTH_COLUMNS, n + np.arange(TOOTH_COLUMNS), 4, False))
+        # teeth, upper and lower, whose rows run down and up
+        for upwards in (False, True):
+            blocks.append(_facing(_strip(n + TOOTH_COLUMNS, n + np.arange(TOOTH_COLUMNS), 4, False), upwards))
             parts.append(np.full(5 * TOOTH_COLUMNS, TEETH))
             n += 5 * TOOTH_COLUMNS
         self.triangles = np.concatenate(blocks)
@@ -196,18 +200,18 @@ class Head:
     def _landmarks(self, t: Template) -> NDArray[np.int64]:
         out = np.zeros(68, np.int64)
         # jaw: along the side of the face, then the edge of the jaw
-        heights = [0.10, -1.9, -3.8, -5.6, -7.3]
+        heights = [0.10, -2.0, -4.0, -5.9, -7.7]
         jaw = [(1.16 + 0.03 * i, h) for i, h in enumerate(heights)]
         for i, (u, h) in enumerate(jaw):
             v = np.interp(-h, -loft(np.full(400, u), np.linspace(4, 14, 400))[:, 1], np.linspace(4, 14, 400))
             out[16 - i], out[i] = self._near_uv(t, u, v), self._near_uv(t, -u, v)
-        for i, (u, v) in enumerate([(0.86, 12.7), (0.60, 12.9), (0.30, 13.0)]):
+        for i, (u, v) in enumerate([(0.98, 12.5), (0.66, 12.8), (0.32, 13.0)]):
             out[11 - i], out[5 + i] = self._near_uv(t, u, v), self._near_uv(t, -u, v)
         out[8] = self._near_uv(t, 0.0, 13.0)
         bx = np.array([1.15, 2.2, 3.35, 4.5, 5.55])
-        out[22:27] = t.at(np.stack([bx, brow_line(bx) + 0.12], -1))
-        out[21:16:-1] = t.at(np.stack([-bx, brow_line(bx) + 0.12], -1))
-        out[27:31] = t.at(np.stack([np.zeros(4), [0.30, -0.85, -2.05, -3.35]], -1))
+        out[22:27] = t.at(np.stack([bx, brow_line(bx) + 0.10], -1))
+        out[21:16:-1] = t.at(np.stack([-bx, brow_line(bx) + 0.10], -1))
+        out[27:31] = t.at(np.stack([np.zeros(4), [0.25, -0.80, -1.95, -3.20]], -1))
         nx = np.array([1.25, 0.66, 0.0])
         ny = np.array([-4.42, -4.60, -4.70])
         out[[35, 34, 33]] = t.at(np.stack([nx, ny], -1))

@@ -49,9 +49,9 @@ RINGS = np.array(
         [-10.1, 0.95, -7.80, 5.62, -7.80, -11.2, -13.2, 2.1],  # chin
         [-11.25, 0.05, -8.40, 5.42, -7.90, -12.2, -13.2, 1.95],  # edge of the jaw
         [-11.65, -2.00, -9.20, 5.05, -8.30, -13.0, -13.3, 1.9],
-        [-12.00, -4.30, -10.6, 4.95, -8.70, -13.8, -13.5, 2.0],  # throat
-        [-13.40, -5.10, -12.9, 5.15, -9.00, -14.8, -13.8, 2.1],
-        [-15.80, -4.85, -15.2, 5.55, -9.20, -15.9, -14.4, 2.1],  # neck
+        [-12.00, -4.30, -10.6, 4.80, -8.70, -13.8, -13.5, 2.0],  # throat
+        [-13.40, -5.10, -12.9, 4.90, -9.00, -14.8, -13.8, 2.1],
+        [-15.80, -4.85, -15.2, 5.30, -9.20, -15.9, -14.4, 2.1],  # neck
         [-18.00, -3.90, -17.0, 7.60, -9.40, -17.0, -15.2, 2.1],
         [-19.60, -2.90, -18.1, 12.5, -9.70, -18.0, -16.0, 2.2],  # shoulders
         [-22.50, -1.60, -20.2, 17.5, -9.90, -20.0, -16.8, 2.5],
@@ -96,18 +96,19 @@ def unloft(x: Array, y: Array) -> tuple[Array, Array]:
     return u, v
 
 
-EYE_X, EYE_R, EYE_Z = 3.17, 1.32, -1.30
-UPPER_LID = natural_spline([-1.42, -1.10, -0.45, 0.2, 0.85, 1.22, 1.46], [-0.16, 0.17, 0.47, 0.54, 0.40, 0.20, -0.02])
-LOWER_LID = natural_spline([-1.42, -1.15, -0.5, 0.2, 0.85, 1.25, 1.46], [-0.16, -0.27, -0.41, -0.46, -0.38, -0.18, -0.02])
-MOUTH_Y, MOUTH_X, LENS = -6.72, 2.58, 0.16
+EYE_X, EYE_R, EYE_Z = 3.13, 1.32, -1.30
+INNER, OUTER = -1.40, 1.24  # corners of the eye beside EYE_X
+UPPER_LID = natural_spline([INNER, -1.08, -0.45, 0.15, 0.70, 1.02, OUTER], [-0.16, 0.17, 0.47, 0.54, 0.41, 0.20, -0.02])
+LOWER_LID = natural_spline([INNER, -1.12, -0.50, 0.15, 0.70, 1.05, OUTER], [-0.16, -0.27, -0.42, -0.47, -0.38, -0.18, -0.02])
+MOUTH_Y, MOUTH_X, LENS = -6.80, 2.58, 0.16
 
 
 def eye_contour(n: int) -> Array:
     """2n points of the right-hand (+x) eye opening: inner corner, over the upper lid, outer corner, back below."""
     t = 0.5 - 0.5 * np.cos(np.pi * np.arange(n) / n)
-    x = -1.42 + 2.88 * t
+    x = INNER + (OUTER - INNER) * t
     upper = np.stack([x, UPPER_LID(x)], -1)
-    x = 1.46 - 2.88 * t
+    x = OUTER - (OUTER - INNER) * t
     lower = np.stack([x, LOWER_LID(x)], -1)
     return np.concatenate([upper, lower]) + [EYE_X, 0.0]
 
@@ -115,20 +116,22 @@ def eye_contour(n: int) -> Array:
 def lip_line(x: Array) -> Array:
     """Height of the line between the closed lips."""
     a = np.abs(x)
-    return MOUTH_Y - 0.06 * np.exp(-((x / 0.45) ** 2)) + 0.05 * np.exp(-(((a - 0.9) / 0.5) ** 2)) - 0.16 * (a / MOUTH_X) ** 3
+    return MOUTH_Y - 0.06 * np.exp(-((x / 0.45) ** 2)) + 0.05 * np.exp(-(((a - 0.9) / 0.5) ** 2)) - 0.07 * (a / MOUTH_X) ** 3
 
 
 def upper_lip_edge(x: Array) -> Array:
     t = np.clip(1 - (np.abs(x) / MOUTH_X) ** 2.0, 0, 1)
-    return lip_line(x) + 0.86 * t**0.85 - 0.10 * np.exp(-((x / 0.30) ** 2)) + 0.05 * np.exp(-(((np.abs(x) - 0.55) / 0.3) ** 2)) * t
+    return lip_line(x) + 0.72 * t**0.85 - 0.10 * np.exp(-((x / 0.30) ** 2)) + 0.05 * np.exp(-(((np.abs(x) - 0.55) / 0.3) ** 2)) * t
 
 
 def lower_lip_edge(x: Array) -> Array:
     t = np.clip(1 - (np.abs(x) / MOUTH_X) ** 2.4, 0, 1)
-    return lip_line(x) - 1.02 * t**0.8
+    return lip_line(x) - 1.14 * t**0.8
+
+
+_BROW = natural_spline([0.9, 1.15, 2.2, 3.35, 4.5, 5.55, 6.2], [1.95, 2.08, 2.50, 2.76, 2.56, 1.92, 1.45])
 
 
 def brow_line(x: Array) -> Array:
     """Height of the brow's middle line over |x|."""
-    a = np.abs(x)
-    return 2.05 + 0.52 * np.sin(np.clip((a - 1.1) / 5.0, 0, 1) * np.pi * 0.92) - 0.10 * np.clip(a - 4.6, 0, 2) ** 1.3
+    return _BROW(np.clip(np.abs(x), 0.9, 6.2))

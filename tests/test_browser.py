@@ -37,18 +37,16 @@ PIXELS = "async image => Array.from(new Uint8Array(await (await fetch(image.src)
 @pytest.fixture
 def chromium():
     """A headless Chromium; without one the test fails in CI and is skipped elsewhere."""
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        sync_playwright = None
-    path = browser()
-    if sync_playwright is None or path is None:
-        reason = "playwright is not installed" if sync_playwright is None else "no Chromium or Chrome on this machine"
-        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(f"{reason}: apt install chromium; pip install playwright")
-    with sync_playwright() as driver:
-        instance = driver.chromium.launch(executable_path=path, headless=True, args=FLAGS)
-        yield instance
-        instance.close()
+    absent = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
+    path = browser() or absent("no Chromium or Chrome on this machine: apt install chromium")
+    with contextlib.ExitStack() as stack:
+        try:
+            from playwright.sync_api import sync_playwright
+
+            driver = stack.enter_context(sync_playwright())
+        except Exception as error:  # not installed, or its driver lacks a library
+            absent(f"playwright does not start: {error}; pip install playwright, apt install libatomic1")
+        yield driver.chromium.launch(executable_path=path, headless=True, args=FLAGS)
 
 
 @contextlib.contextmanager

@@ -126,17 +126,19 @@ def raster_fragments(vertices, triangles, height, width, depth, triangle, bary):
     if not fine:
         return False
 
+    snapped = np.empty(vertices.shape, np.int32)
+    coordinates = snapped.reshape(-1)
+    for i in range(points.size):
+        coordinates[i] = np.int32(np.rint(points[i] * np.float32(256)))
+
     # A triangle owns pixel centres from the ceiling of its least coordinate up to, not including, the ceiling of its greatest
     # (right and bottom edges own none). Ceilings clipped to the picture, x and y in one word: most small triangles drop out here.
-    snapped = np.empty(points.size, np.int32)
-    ceilings = np.empty(vertices.shape, np.int32)
-    clipped, largest = ceilings.reshape(-1), np.int32(max(height, width))
-    for i in range(points.size):
-        snapped[i] = np.int32(np.rint(points[i] * np.float32(256)))
-        clipped[i] = min(max((snapped[i] + np.int32(255)) >> np.int32(8), np.int32(0)), largest)
     cells = np.empty(vertices.shape[0], np.int32)
+    widest, highest = np.int32(width), np.int32(height)
     for v in range(cells.size):
-        cells[v] = ceilings[v, 1] << 16 | ceilings[v, 0]
+        x = min(max((snapped[v, 0] + np.int32(255)) >> np.int32(8), np.int32(0)), widest)
+        y = min(max((snapped[v, 1] + np.int32(255)) >> np.int32(8), np.int32(0)), highest)
+        cells[v] = y << np.int32(16) | x
     kept = np.empty(triangles.shape[0], np.int32)
     count = 0
     for f in range(kept.size):
@@ -149,12 +151,12 @@ def raster_fragments(vertices, triangles, height, width, depth, triangle, bary):
         f = np.uint64(kept[k])
         a, b, c = np.uint64(corners[3 * f]), np.uint64(corners[3 * f + 1]), np.uint64(corners[3 * f + 2])
         left = min(cells[a] & 0xFFFF, cells[b] & 0xFFFF, cells[c] & 0xFFFF)
-        right = min(max(cells[a] & 0xFFFF, cells[b] & 0xFFFF, cells[c] & 0xFFFF), width)
+        right = max(cells[a] & 0xFFFF, cells[b] & 0xFFFF, cells[c] & 0xFFFF)
         top = min(cells[a], cells[b], cells[c]) >> 16
-        bottom = min(max(cells[a], cells[b], cells[c]) >> 16, height)
-        xa, ya = np.int64(snapped[3 * a]), np.int64(snapped[3 * a + 1])
-        xb, yb = np.int64(snapped[3 * b]), np.int64(snapped[3 * b + 1])
-        xc, yc = np.int64(snapped[3 * c]), np.int64(snapped[3 * c + 1])
+        bottom = max(cells[a], cells[b], cells[c]) >> 16
+        xa, ya = np.int64(coordinates[3 * a]), np.int64(coordinates[3 * a + 1])
+        xb, yb = np.int64(coordinates[3 * b]), np.int64(coordinates[3 * b + 1])
+        xc, yc = np.int64(coordinates[3 * c]), np.int64(coordinates[3 * c + 1])
         area = (xb - xa) * (yc - ya) - (yb - ya) * (xc - xa)
         if area == 0:
             continue

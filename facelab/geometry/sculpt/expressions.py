@@ -92,7 +92,7 @@ def expressions() -> dict[str, Array]:
         + vec(dy=0.34 * cheek, dz=0.26 * cheek + 0.4 * fold_depth)
         + lids(0.04, 0.18)
         + vec(dy=0.10 * upper_lip),
-        "frown": vec(0.10 * s * corner, -0.50 * corner, -0.12 * corner)  # AU15+17
+        "frown": vec(0.10 * s * corner, -0.38 * corner, -0.12 * corner)  # AU15+17
         + vec(
             dy=0.14 * lower_lip + 0.16 * bump(x, y, 0, -9.6, 1.3, 0.9) * front,
             dz=0.10 * lower_lip + 0.10 * bump(x, y, 0, -9.6, 1.3, 0.7) * front,
@@ -107,8 +107,8 @@ def expressions() -> dict[str, Array]:
         ),  # AU24
         "corner_pull_left": pull(left[:, None]),  # AU14, one side
         "corner_pull_right": pull(right[:, None]),
-        "brow_inner_up": vec(dy=0.62 * brow_inner, dz=0.06 * brow_inner),  # AU1
-        "brow_outer_up": vec(dy=0.60 * brow_outer) + vec(dy=0.10 * bump(a, y, 3.6, 1.3, 1.3, 0.4) * front),  # AU2
+        "brow_inner_up": vec(dy=0.50 * brow_inner, dz=0.05 * brow_inner),  # AU1
+        "brow_outer_up": vec(dy=0.46 * brow_outer) + vec(dy=0.10 * bump(a, y, 3.6, 1.3, 1.3, 0.4) * front),  # AU2
         "brow_furrow": vec(
             -0.34 * s * bump(a, y, 1.7, 2.1, 1.0, 0.9) * front,
             -0.46 * bump(a, y, 1.9, 2.2, 1.5, 1.0) * front,

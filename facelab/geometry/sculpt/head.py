@@ -208,7 +208,7 @@ class Head:
         for i, (u, v) in enumerate([(0.98, 12.5), (0.66, 12.8), (0.32, 13.0)]):
             out[11 - i], out[5 + i] = self._near_uv(t, u, v), self._near_uv(t, -u, v)
         out[8] = self._near_uv(t, 0.0, 13.0)
-        bx = np.array([1.15, 2.2, 3.35, 4.5, 5.55])
+        bx = np.array([1.15, 2.2, 3.35, 4.5, 5.40])
         out[22:27] = t.at(np.stack([bx, brow_line(bx) + 0.10], -1))
         out[21:16:-1] = t.at(np.stack([-bx, brow_line(bx) + 0.10], -1))
         out[27:31] = t.at(np.stack([np.zeros(4), [0.25, -0.80, -1.95, -3.20]], -1))

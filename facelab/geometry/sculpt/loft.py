@@ -97,10 +97,10 @@ def unloft(x: Array, y: Array) -> tuple[Array, Array]:
 
 
 EYE_X, EYE_R, EYE_Z = 3.13, 1.32, -1.30
-INNER, OUTER = -1.40, 1.24  # corners of the eye beside EYE_X
-UPPER_LID = natural_spline([INNER, -1.08, -0.45, 0.15, 0.70, 1.02, OUTER], [-0.16, 0.17, 0.47, 0.54, 0.41, 0.20, -0.02])
-LOWER_LID = natural_spline([INNER, -1.12, -0.50, 0.15, 0.70, 1.05, OUTER], [-0.16, -0.27, -0.42, -0.47, -0.38, -0.18, -0.02])
-MOUTH_Y, MOUTH_X, LENS = -6.80, 2.58, 0.16
+INNER, OUTER = -1.40, 1.18  # corners of the eye beside EYE_X
+UPPER_LID = natural_spline([INNER, -1.08, -0.45, 0.12, 0.66, 0.97, OUTER], [-0.16, 0.17, 0.47, 0.54, 0.41, 0.20, -0.02])
+LOWER_LID = natural_spline([INNER, -1.12, -0.50, 0.12, 0.66, 1.00, OUTER], [-0.16, -0.27, -0.42, -0.47, -0.38, -0.18, -0.02])
+MOUTH_Y, MOUTH_X, LENS = -6.93, 2.58, 0.16
 
 
 def eye_contour(n: int) -> Array:
@@ -116,20 +116,20 @@ def eye_contour(n: int) -> Array:
 def lip_line(x: Array) -> Array:
     """Height of the line between the closed lips."""
     a = np.abs(x)
-    return MOUTH_Y - 0.06 * np.exp(-((x / 0.45) ** 2)) + 0.05 * np.exp(-(((a - 0.9) / 0.5) ** 2)) - 0.07 * (a / MOUTH_X) ** 3
+    return MOUTH_Y - 0.06 * np.exp(-((x / 0.45) ** 2)) + 0.05 * np.exp(-(((a - 0.9) / 0.5) ** 2)) + 0.02 * (a / MOUTH_X) ** 3
 
 
 def upper_lip_edge(x: Array) -> Array:
     t = np.clip(1 - (np.abs(x) / MOUTH_X) ** 2.0, 0, 1)
-    return lip_line(x) + 0.72 * t**0.85 - 0.10 * np.exp(-((x / 0.30) ** 2)) + 0.05 * np.exp(-(((np.abs(x) - 0.55) / 0.3) ** 2)) * t
+    return lip_line(x) + 0.64 * t**0.85 - 0.10 * np.exp(-((x / 0.30) ** 2)) + 0.05 * np.exp(-(((np.abs(x) - 0.55) / 0.3) ** 2)) * t
 
 
 def lower_lip_edge(x: Array) -> Array:
     t = np.clip(1 - (np.abs(x) / MOUTH_X) ** 2.4, 0, 1)
-    return lip_line(x) - 1.14 * t**0.8
+    return lip_line(x) - 1.17 * t**0.8
 
 
-_BROW = natural_spline([0.9, 1.15, 2.2, 3.35, 4.5, 5.55, 6.2], [1.95, 2.08, 2.50, 2.76, 2.56, 1.92, 1.45])
+_BROW = natural_spline([0.9, 1.15, 2.2, 3.35, 4.5, 5.55, 6.2], [1.97, 2.12, 2.60, 2.80, 2.55, 1.80, 1.25])
 
 
 def brow_line(x: Array) -> Array:

@@ -27,10 +27,12 @@ def same(first, second) -> bool:
 
 @st.composite
 def meshes(draw, step: int = 4, flat: bool = False):
-    """A few triangles on a coarse grid, so that edges often pass through pixel centres; some outside, some degenerate."""
+    """A few triangles near a coarse grid, so that edges often pass through pixel centres or just miss; some outside, some degenerate."""
     count = draw(st.integers(3, 7))
     place = st.tuples(st.integers(-3 * step, 15 * step), st.integers(-3 * step, 12 * step), st.just(0) if flat else st.integers(-40, 40))
     vertices = torch.tensor(draw(st.lists(place, min_size=count, max_size=count)), dtype=torch.float32) / step
+    nudge = st.sampled_from([0, 0, 0, -1, 1])
+    vertices[:, :2] += torch.tensor(draw(st.lists(st.tuples(nudge, nudge), min_size=count, max_size=count))) / 256
     corner = st.integers(0, count - 1)
     triangles = torch.tensor(draw(st.lists(st.tuples(corner, corner, corner), min_size=1, max_size=6)))
     generator = torch.Generator().manual_seed(draw(st.integers(0, 999)))
@@ -72,7 +74,7 @@ def exact_layers(vertices, triangles, attributes, x, y):
 
 @pytest.mark.parametrize("draw", [rasterize, on_tensors])
 @given(mesh=meshes())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_every_pixel_as_in_rational_arithmetic(draw, mesh):
     maps, depth, covered = draw(*mesh, SIZE)
     for y in range(SIZE[0]):
@@ -137,6 +139,21 @@ def test_a_cut_square_owns_each_pixel_once(draw, cells):
     expected[:16, :16] = 1  # left and top edges own their pixels, right and bottom ones do not
     assert torch.equal(times, expected)
     assert torch.equal(draw(vertices, triangles, ones, (18, 18))[2][0], expected.bool())
+
+
+@pytest.mark.parametrize("draw", [rasterize, on_tensors])
+def test_one_triangle_of_a_fan_owns_its_hub(draw):
+    tilt = 1 / 256  # edges that leave a pixel's centre along, just above and just below the axes
+    rim = [(3, 0), (3, tilt), (3, 3), (tilt, 3), (0, 3), (-tilt, 3), (-3, 3), (-3, tilt), (-3, 0), (-3, -tilt), (-3, -3), (-tilt, -3),
+           (0, -3), (tilt, -3), (3, -3), (3, -tilt)]  # fmt: skip
+    vertices = 4 + torch.tensor([[(0, 0, 0), *((x, y, 0) for x, y in rim)]], dtype=torch.float32)
+    for step in (1, 2, 5):  # slivers, and triangles that span several edges
+        for first in range(step):
+            spokes = list(range(first, len(rim), step))
+            triangles = torch.tensor([[0, 1 + a, 1 + b] for a, b in zip(spokes, spokes[1:] + spokes[:1], strict=True)])
+            for named in (triangles, triangles.roll(1, 1), triangles.roll(2, 1)):
+                drawn = [draw(vertices, t[None], torch.ones(1, len(rim) + 1, 1), (9, 9))[2][0, 4, 4] for t in named]
+                assert sum(map(int, drawn)) == 1
 
 
 @pytest.mark.parametrize("draw", [rasterize, on_tensors])

@@ -76,7 +76,7 @@ def _ears(p: dict[str, float]) -> Array:
     outline = CubicSpline(np.linspace(0, 1, len(_EAR) + 1), np.concatenate([_EAR, _EAR[:1]]), bc_type="periodic")(
         np.arange(EAR_POINTS) / EAR_POINTS
     )
-    height = 6.0 * (1 + p["ear_size"])
+    height = 5.7 * (1 + p["ear_size"])
     rows = []
     centre = np.array([-0.02, 0.02])
     angle = np.arange(EAR_POINTS) / EAR_POINTS
@@ -227,9 +227,9 @@ class Head:
         out[55:60] = line([1.55, 0.70, 0.0, -0.70, -1.55], lower_lip_edge)
         lens = np.linspace(-MOUTH_X, MOUTH_X, 49)
         near = lambda v: int(np.abs(lens - v).argmin())  # noqa: E731
-        out[60:65] = ring[[near(-2.15), near(-0.9), near(0.0), near(0.9), near(2.15)]]
+        out[60:65] = ring[[near(-2.15), near(-0.7), near(0.0), near(0.7), near(2.15)]]
         lower = ring[self.upper_count :][::-1]
-        out[65:68] = lower[[near(0.9) - 1, near(0.0) - 1, near(-0.9) - 1]]
+        out[65:68] = lower[[near(0.7) - 1, near(0.0) - 1, near(-0.7) - 1]]
         return out
 
     @staticmethod

@@ -1,6 +1,7 @@
 """What a face is in space: the morphable model, its drawing, its motion, its boundary map."""
 from facelab.geometry.boundary import boundary_curves, boundary_map
+from facelab.geometry.flow import facial_flow, warp
 from facelab.geometry.morphable import MorphableModel
 from facelab.geometry.raster import rasterize
 
-__all__ = ["MorphableModel", "boundary_curves", "boundary_map", "rasterize"]
+__all__ = ["MorphableModel", "boundary_curves", "boundary_map", "facial_flow", "rasterize", "warp"]

@@ -30,7 +30,8 @@ class MorphableModel:
 
     ``mean`` (V,3) cm; ``triangles`` (F,3); ``landmarks`` (68,) vertex indices in iBUG order; ``identity_basis``
     (K,V,3), each direction already multiplied by its standard deviation, so that ``alpha_id ~ N(0, I)``;
-    ``expression_basis`` (E,V,3), where 1 is the full expression; ``expression_names`` E names; ``parts`` (V,) labels.
+    ``expression_basis`` (E,V,3), where 1 is the full expression; ``expression_names`` E names; ``parts`` (V,) labels (a triangle has one,
+    but where the skin goes on to the neck or into the mouth).
     """
 
     mean: Tensor
@@ -108,6 +109,8 @@ class MorphableModel:
         if not 1 <= components <= len(scans) - 1:
             raise ShapeError(f"{len(scans)} scans span at most {len(scans) - 1} directions, {components} asked for")
         data = scans.double().flatten(1)
+        if not bool(torch.isfinite(data).all()):
+            raise ShapeError("scans have a NaN or infinite coordinate")
         mean = data.mean(0)
         _, deviation, rows = torch.linalg.svd(data - mean, full_matrices=False)
         rows, deviation = rows[:components], deviation[:components] / (len(scans) - 1) ** 0.5
@@ -132,10 +135,10 @@ class MorphableModel:
 
     @classmethod
     def load(cls, path: str | Path, *, landmarks: Sequence[int] | None = None) -> MorphableModel:
-        """Reads a model by its file: facelab's ``.safetensors``, ICT-FaceKit Light as ``.npz``, Basel Face Model 2009 ``.mat`` or 2017 ``.h5``.
+        """Reads a model by its file: facelab's ``.safetensors``, ICT-FaceKit Light ``.npz``, Basel Face Model 2009 ``.mat``, 2017 ``.h5``.
 
         ``landmarks``: 68 vertex indices; the Basel files carry none, and without this argument they are found by
-        aligning facelab's own head to the model (nearest vertices, good to a few millimetres).
+        aligning facelab's own head to the model (nearest vertices, about half a centimetre off on another model).
         Raises AssetError when the file is missing, truncated or of another format.
         """
         path = Path(path)
@@ -149,7 +152,8 @@ class MorphableModel:
         except (AssetError, ShapeError):
             raise
         except Exception as error:  # readers of four formats raise a dozen kinds of error on a damaged file
-            raise AssetError(f"{path.name} cannot be read as a morphable model ({type(error).__name__}: {error}); fetch it again") from error
+            reason = f"{type(error).__name__}: {error}"
+            raise AssetError(f"{path.name} cannot be read as a morphable model ({reason}); fetch it again") from error
         if landmarks is not None:
             model = replace(model, landmarks=torch.as_tensor(landmarks))
         elif not found:
@@ -216,8 +220,6 @@ def _read_ict(path: Path) -> tuple[MorphableModel, bool]:
     for start, stop, label in _ICT_PARTS:
         parts[start:stop] = label
     parts[(neutral[:_ICT_USED, 1] < neutral[landmarks[8], 1] - 2.5) & (parts == SKIN)] = NECK
-    same = (parts[triangles] == parts[triangles[:, :1]]).all(1)  # the ring of triangles at the neckline takes one label
-    parts[np.unique(triangles[~same])] = NECK
     as_float = lambda a: torch.from_numpy(np.ascontiguousarray(a[..., :_ICT_USED, :], np.float32))  # noqa: E731
     return MorphableModel(
         as_float(neutral),

@@ -148,9 +148,6 @@ class Head:
         n = len(t.u)
         blocks: list[NDArray[np.int64]] = [t.triangles]
         parts = [np.where((t.v > NECK_RING + 0.4), NECK, SKIN)]
-        tri_parts = parts[0][t.triangles]
-        mixed = (tri_parts != tri_parts[:, :1]).any(1)
-        parts[0][np.unique(t.triangles[mixed])] = NECK
         self.skin = slice(0, n)
         # ears; of two mirrored halves one is turned, so that every triangle faces outwards (the mouth's face the tongue)
         for mirrored in (False, True):

@@ -26,9 +26,9 @@ from facelab.faces.batch import EXPRESSIONS, FaceBatch
 from facelab.faces.landmarks import Detector, find_face, open_detector
 from facelab.geometry.boundary import boundary_map
 
-FRAME = 30.0  # centimetres of the head's world that an aligned picture spans: the whole head, hair and a margin
-ORIGIN = (0.5, 0.5)  # where the point midway between the eyes lands, over the picture's side
-EYES, EYES_TO_MOUTH = 6.25, 6.7  # centimetres between the eyes' centres, and from between them to the mouth's corners, in a mean adult
+FRAME = 30.0  # centimetres that an aligned picture spans: the whole head, hair and a margin, as in FaceWorld's pictures
+ORIGIN = (0.5, 0.485)  # where the middle of the head, at the height of the eyes, lands, over the picture's side
+EYES, EYES_TO_NOSE = 6.25, 4.4  # centimetres between the eyes' centres, and from between them down to the nose's base, in a mean adult
 
 MAX_MEGAPIXELS = 64  # a picture larger than this is refused before it is decoded
 PICTURE_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")  # no format that starts another program
@@ -61,9 +61,11 @@ def align_face(picture: NDArray, landmarks: NDArray, size: int) -> AlignedFace:
     r"""A face turned upright, scaled and cropped so that the whole head is seen, as in a made face's frontal framing.
 
     With e the vector between the eyes' centres and m the one from midway between them to the mouth's corners, the picture's
-    horizontal is that of :math:`e + m^\perp` and one centimetre is :math:`\max(|e| / 6.25, |m| / 6.7)` pixels: a face turned
-    sideways shortens e, one that nods shortens m. The side of the result is 30 cm and the eyes' midpoint is its centre. The source is
-    reduced with an antialiasing filter and then moved by bicubic interpolation, once.
+    horizontal is that of :math:`e + m^\perp`. One centimetre is :math:`\max(|e| / 6.25, d / 4.4)` pixels, with d the way down from the
+    eyes to the nose's base: a face turned sideways shortens e, one that nods shortens d, and neither changes when it speaks or
+    smiles. The side of the result is 30 cm; the jaw's ends lie symmetrically about its vertical middle, so that a head in profile
+    stays in the picture, and the eyes at 0.485 of its height. The source is reduced with an antialiasing filter and then moved by
+    bicubic interpolation, once.
 
     Args:
         picture: (H, W, 3) uint8.
@@ -71,20 +73,22 @@ def align_face(picture: NDArray, landmarks: NDArray, size: int) -> AlignedFace:
         size: side of the result in pixels.
 
     Raises:
-        ShapeError: landmarks of no extent, or a size that is not positive.
+        ShapeError: landmarks of no extent or outside the picture, or a size that is not positive.
 
-    Source: the combination of e and m is that of FFHQ's alignment (Karras et al., CVPR 2019, appendix A); the framing is ours.
+    Source: the horizontal is that of FFHQ's alignment (Karras et al., CVPR 2019, appendix A); the framing is ours.
     """
     points = np.asarray(landmarks, np.float64)
     right_eye, left_eye = points[36:42].mean(0), points[42:48].mean(0)
-    origin = (right_eye + left_eye) / 2
-    e, m = left_eye - right_eye, points[[48, 54]].mean(0) - origin
+    between = (right_eye + left_eye) / 2
+    e, m = left_eye - right_eye, points[[48, 54]].mean(0) - between
     across = e + [m[1], -m[0]]
-    unit = max(np.hypot(*e) / EYES, np.hypot(*m) / EYES_TO_MOUTH)  # source pixels per centimetre
-    if size < 1 or not np.isfinite(unit) or unit <= 0 or not np.hypot(*across) > 0:
+    cos, sin = across = across / max(np.hypot(*across), 1e-12)
+    down = (points[31:36].mean(0) - between) @ [-sin, cos]
+    unit = max(np.hypot(*e) / EYES, down / EYES_TO_NOSE)  # source pixels per centimetre
+    if size < 1 or not np.isfinite(unit) or unit <= 0:
         raise ShapeError(f"a face of {unit:.3g} pixels per centimetre cannot be aligned to {size} pixels")
     zoom = size / FRAME / unit
-    cos, sin = across / np.hypot(*across)
+    origin = between + across * ((points[[0, 16]].mean(0) - between) @ across)
     turn = np.array([[cos, sin], [-sin, cos]])  # source to result, both y down
     centre = np.array(ORIGIN) * size - 0.5
 
@@ -93,9 +97,11 @@ def align_face(picture: NDArray, landmarks: NDArray, size: int) -> AlignedFace:
     margin = 4 / min(zoom, 1)
     low = np.clip(np.floor(corners.min(0) - margin), 0, [width - 1, height - 1]).astype(int)
     high = np.clip(np.ceil(corners.max(0) + margin) + 1, low + 1, [width, height]).astype(int)
+    if ((high - low) * zoom < 1).any():
+        raise ShapeError(f"the face of {unit:.3g} pixels per centimetre lies outside its {width}x{height} picture")
     patch = Image.fromarray(picture[low[1] : high[1], low[0] : high[0]])
     if zoom < 1:  # reduce first, antialiased; what is left is a turn and a shift
-        patch = patch.resize(tuple(np.maximum(np.round((high - low) * zoom), 1).astype(int)), Image.Resampling.LANCZOS)
+        patch = patch.resize(tuple(np.round((high - low) * zoom).astype(int)), Image.Resampling.LANCZOS)
     scale = np.array(patch.size) / (high - low)  # patch pixels per source pixel, (x, y)
 
     # result pixel q -> source p = turn^T (q - centre) / zoom + origin -> patch (p + 0.5 - low) scale - 0.5

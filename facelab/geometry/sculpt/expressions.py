@@ -140,7 +140,7 @@ def _carry(head: Head, mean: Array, move: Array, with_jaw: bool) -> Array:
     for ring in head.lids:
         out += [move[ring], move[ring] * [1, 1, 0.8]]
     lips = move[head.lip_ring]
-    out += [lips, lips] + [lips * f for f in (1.0, 1.0, 0.95, 0.6, 0.3)]
+    out += [lips, lips] + [lips * f for f in (1.0, 1.0, 0.95, 0.6)] + [0 * lips + 0.5 * lips.mean(0)]
     done = sum(len(o) for o in out)
     rest = np.zeros((len(mean) - done, 3))
     if with_jaw:

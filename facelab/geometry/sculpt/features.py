@@ -74,15 +74,14 @@ def skin_surface(p: dict[str, float]) -> Array:
     )(np.clip(q, -5.2, 2.4))
     size = 1 + p["nose_projection"]
     dorsum = dorsum * size + p["nose_bridge"] * bump(x, q, 0, -0.1, 9, 1.0) + p["nose_hump"] * bump(x, q, 0, -1.6, 9, 0.75)
-    half = natural_spline([-4.7, -4.2, -3.5, -2.6, -1.6, -0.6, 0.4, 1.6], [0.42, 0.55, 0.88, 0.80, 0.72, 0.62, 0.62, 0.95])(
+    half = natural_spline([-4.7, -4.2, -3.5, -2.6, -1.6, -0.6, 0.4, 1.6], [0.55, 0.85, 1.36, 1.38, 1.30, 1.18, 1.12, 1.40])(
         np.clip(q, -4.7, 1.6)
     )
     half = half * (1 + p["bridge_width"] * step(q, -3.2, -2.4)) * (1 + p["nose_tip_width"] * bump(x, q, 0, -3.5, 9, 0.6))
-    ridge_line = dorsum * np.exp(-((a / half) ** 2.1))
-    flank = 0.52 * np.clip(dorsum, 0, None) * np.exp(-((a / (half * 1.75)) ** 2.6)) * step(q, -4.5, -3.7)
+    ridge_line = dorsum * np.exp(-((a / half) ** 2.3))
     wing = 0.98 * size * np.exp(-(np.hypot((a - 1.14) / 0.70, (q + 3.92) / 0.66) ** 3.0))
     tip = 2.70 * size * np.exp(-(np.hypot(a / 1.08, (q + 3.36) / 0.88) ** 2.5))
-    nose = smooth_max(smooth_max(smooth_max(ridge_line, flank, 0.3), wing, 0.45), tip, 0.40)
+    nose = smooth_max(smooth_max(ridge_line, wing, 0.45), tip, 0.40)
     nose = nose - 0.34 * np.exp(-(((a - 0.64) / 0.28) ** 2) - ((q + 4.42) / 0.17) ** 2)  # nostrils
     nose = nose - 0.10 * np.exp(-(((np.hypot((a - 1.22) / 0.62, (q + 3.98) / 0.60) - 1.28) / 0.18) ** 2)) * step(a, 1.1, 1.6)  # alar crease
     z += nose * step(-a, -3.4, -2.4)

@@ -264,8 +264,8 @@ def scan(proportions: dict[str, float] | None = None) -> Array:
     out += rows
     centre = lips.mean(0)
     inner = rows[-1]
-    for back, size, tall in ((0.0, 1.0, 0.0), (0.9, 1.03, 0.9), (2.2, 1.02, 1.8), (4.0, 0.9, 1.9), (5.0, 0.05, 0.0)):
-        q = centre + (inner - centre) * [size, 1 if size > 0.5 else 0.1, 1] + lift(tall)
+    for back, size, tall in ((0.0, 1.0, 0.0), (0.9, 1.03, 0.9), (2.2, 1.02, 1.8), (4.0, 0.9, 1.9), (5.0, 0.0, 0.0)):
+        q = centre + (inner - centre) * [size, min(size, 1), 1] + lift(tall)
         q[:, 2] = inner[:, 2] * (1 - min(back, 1)) + (centre[2] - 0.5) * min(back, 1) - back
         out.append(q)
     out += [_eyeballs(p), _arch(p, -5.75, -6.92, 0.42, 1.0), _arch(p, -7.75, -6.80, 0.85, 0.92)]

@@ -121,7 +121,7 @@ def lip_line(x: Array) -> Array:
 
 def upper_lip_edge(x: Array) -> Array:
     t = np.clip(1 - (np.abs(x) / MOUTH_X) ** 2.0, 0, 1)
-    return lip_line(x) + 0.64 * t**0.85 - 0.10 * np.exp(-((x / 0.30) ** 2)) + 0.05 * np.exp(-(((np.abs(x) - 0.55) / 0.3) ** 2)) * t
+    return lip_line(x) + 0.70 * t**0.85 - 0.10 * np.exp(-((x / 0.30) ** 2)) + 0.05 * np.exp(-(((np.abs(x) - 0.55) / 0.3) ** 2)) * t
 
 
 def lower_lip_edge(x: Array) -> Array:

@@ -5,11 +5,12 @@ READY := .venv/.ready
 PROFILE ?= smoke
 ARGS ?=
 
-.PHONY: help course lab test bench gpu clean
+.PHONY: help course lab test bench weights gpu clean
 help:
 	@echo "make course   run the notebooks, write the book to build/course/$(PROFILE)   (PROFILE=smoke|cpu|gpu|paper)"
 	@echo "make lab      open the course in JupyterLab"
 	@echo "make test     lint, unit tests and notebooks            make bench   speed, as build/bench.json"
+	@echo "make weights  make every shipped weight file again, in dependency order"
 	@echo "make gpu      tests and course that need a CUDA device   make clean   remove what was built"
 
 $(READY): pyproject.toml constraints.txt
@@ -30,6 +31,9 @@ test: $(READY)
 bench: $(READY)
 	mkdir -p build
 	$(BIN)/python -m pytest tests/benchmarks -p no:xdist --benchmark-json=build/bench.json $(ARGS)
+
+weights: $(READY)
+	$(BIN)/python -m facelab.geometry.sculpt
 
 gpu: $(READY)
 	$(BIN)/python -m pytest -m gpu tests $(ARGS)

@@ -2,7 +2,7 @@
 import pytest
 
 pytest.importorskip("dlib", reason="the [offline] extra is not installed")
-import realism  # noqa: E402
+import realism
 
 
 @pytest.mark.timeout(3000)

@@ -48,8 +48,8 @@ def skin_surface(p: dict[str, float]) -> Array:
     z += (-0.20 + p["cheek_fullness"]) * bump(a, y, 4.4, -5.7, 1.5, 1.9)
     z += 0.30 * bump(a, y, 2.6, -4.3, 1.1, 1.0)  # beside the nose
     # mouth: dental arch, groove under the lip, chin
-    z += (0.62 + p["lip_projection"]) * np.exp(-((a / 2.55) ** 2.4) - ((y + 6.4) / 2.0) ** 2)
-    z -= 0.42 * bump(x, y, 0, -8.55, 1.7, 0.52)
+    z += (0.70 + p["lip_projection"]) * np.exp(-((a / 2.55) ** 2.4) - ((y + 6.2) / 2.1) ** 2)
+    z -= 0.28 * bump(x, y, 0, -8.55, 1.7, 0.52)
     chin = 1 + p["chin_width"]
     z += (0.62 + p["chin_projection"]) * np.exp(-((a / (1.75 * chin)) ** 2.6) - ((y + 10.1) / 1.15) ** 2)
     z -= 0.10 * bump(a, y, 2.9, -9.4, 0.7, 1.0)  # before the jowl
@@ -62,7 +62,7 @@ def skin_surface(p: dict[str, float]) -> Array:
     z += 0.13 * along * step(a - fold_x, -0.40, 0.55) * np.exp(-((np.clip(a - fold_x, 0, 9) / 1.6) ** 2))
     z -= 0.03 * along * np.exp(-(((a - fold_x + 0.05) / 0.24) ** 2))
     # eye sockets
-    z -= 0.80 * bump(a, y, 2.35, 0.60, 0.85, 0.80) + 0.62 * bump(a, y, 4.1, -0.05, 1.25, 0.85)
+    z -= 0.62 * bump(a, y, 2.35, 0.60, 0.85, 0.80) + 0.40 * bump(a, y, 4.1, -0.05, 1.25, 0.85)
     z -= 0.10 * np.exp(-(((y + 1.15 - 0.12 * (a - 3)) / 0.30) ** 2)) * step(a, 1.5, 2.1) * step(-a, -4.8, -3.6)
     z -= p["eye_depth"] * np.exp(-(((a - EYE_X) / 2.1) ** 4) - ((y - 0.1) / 1.5) ** 4)
 

@@ -111,7 +111,8 @@ class DlibDetector:
                 break
         else:
             small, scale = _search_copy(picture, min(640, 2 * longest))
-            found = [(d.rect, d.confidence) for d in self._cnn(small, 0)]
+            # dlib's CNN writes outside its memory where a side is below 16 pixels; it sees no face in less than 40
+            found = [(d.rect, d.confidence) for d in self._cnn(small, 0)] if min(small.shape[:2]) >= 40 else []
         return [(tuple(e / scale for e in (r.left(), r.top(), r.right() + 1, r.bottom() + 1)), s) for r, s in found], best
 
     def __call__(self, picture: NDArray) -> tuple[list[FoundFace], float]:

@@ -109,10 +109,14 @@ def align_face(picture: NDArray, landmarks: NDArray, size: int) -> AlignedFace:
     offset = (origin + 0.5 - low) * scale - 0.5 - matrix @ centre
     reach = (np.array([[0, 0], [size, 0], [0, size], [size, size]]) - 0.5) @ matrix.T + offset
     before, after = (np.ceil(np.maximum(e, 0)).astype(int) + 3 for e in (-reach.min(0), reach.max(0) - patch.size))
-    padded = np.pad(patch, ((before[1], after[1]), (before[0], after[0]), (0, 0)), mode="edge")
+    padded = np.pad(np.asarray(patch, np.float32), ((before[1], after[1]), (before[0], after[0]), (0, 0)), mode="edge")
     offset = offset + before + 0.5 - matrix @ [0.5, 0.5]  # Pillow counts from the corner of a pixel
     coefficients = (*matrix[0], offset[0], *matrix[1], offset[1])
-    moved = np.array(Image.fromarray(padded).transform((size, size), Image.Transform.AFFINE, coefficients, Image.Resampling.BICUBIC))
+    planes = [  # in floating point: on bytes Pillow rounds down, half a grey level too dark
+        Image.fromarray(padded[..., c]).transform((size, size), Image.Transform.AFFINE, coefficients, Image.Resampling.BICUBIC)
+        for c in range(3)
+    ]
+    moved = np.stack(planes, axis=-1).round().clip(0, 255).astype(np.uint8)
 
     grid = np.stack(np.meshgrid(np.arange(size), np.arange(size)), axis=-1).reshape(-1, 2)
     seen = (grid - centre) @ turn / zoom + origin
@@ -161,9 +165,11 @@ def read_picture(path: str | Path) -> NDArray:
                 return _rgb(ImageOps.exif_transpose(image))
     except Image.UnidentifiedImageError as error:
         raise PictureError(f"not a picture in a format that facelab reads ({', '.join(PICTURE_FORMATS)})") from error
+    except Image.DecompressionBombError as error:
+        raise PictureError(f"more than the {MAX_MEGAPIXELS} megapixels that are read safely; reduce it first") from error
     except FacelabError:
         raise
-    except Exception as error:  # damaged files raise nearly anything: OSError, SyntaxError, struct.error, DecompressionBombError …
+    except Exception as error:  # damaged files raise nearly anything: OSError, SyntaxError, struct.error …
         raise PictureError(f"cannot be read: {type(error).__name__}: {error}") from error
 
 
@@ -527,8 +533,8 @@ class Photos:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, index: int | slice | Sequence[int] | Tensor | NDArray) -> FaceBatch:
-        chosen = torch.arange(len(self))[torch.as_tensor(index) if isinstance(index, Sequence) else index].reshape(-1)
+    def __getitem__(self, index: int | slice | list[int] | tuple[int, ...] | Tensor | NDArray) -> FaceBatch:
+        chosen = torch.from_numpy(np.arange(len(self))[np.asarray(index, int) if isinstance(index, list | tuple) else index].reshape(-1))
         pictures = [_to_batch(self._read(i, self.size)) for i in chosen.tolist()]
         return FaceBatch(
             image=torch.cat(pictures) if pictures else torch.zeros(0, 3, self.size, self.size),

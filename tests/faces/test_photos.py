@@ -66,7 +66,7 @@ def save(picture, path, **options):
 
 
 @pytest.mark.parametrize("unit", [3.0, 8.0, 25.0])
-@pytest.mark.parametrize("degrees", [0, 25, -70])
+@pytest.mark.parametrize("degrees", [3, 25, -70])
 def test_alignment_moves_picture_and_landmarks_alike(unit, degrees):
     """A source whose red and green are its own x and y must show, at q, the source coordinates that landmarks at q came from."""
     side, size = 800, 96
@@ -75,7 +75,8 @@ def test_alignment_moves_picture_and_landmarks_alike(unit, degrees):
     points = (frontal((0, 0), unit) @ rotation + 400).astype(np.float32)
     level = 0.1312 * unit  # source pixels per grey level
     y, x = (np.mgrid[:side, :side] - 400) / level + 128
-    source = np.stack([x, y, 0 * x], axis=-1).round().clip(0, 255).astype(np.uint8)
+    dither = np.random.default_rng(0).uniform(0, 1, (side, side, 3))  # so that grey levels are exact on average
+    source = np.floor(np.stack([x, y, 0 * x], axis=-1) + dither).clip(0, 255).astype(np.uint8)
     face = align_face(source, points, size)
     assert face.picture.shape == (size, size, 3) and face.zoom == pytest.approx(size / 30 / unit, rel=1e-3)
     assert abs(face.landmarks[[0, 16]].mean(0)[0] - (size / 2 - 0.5)) < 1e-2  # the head's middle
@@ -88,7 +89,7 @@ def test_alignment_moves_picture_and_landmarks_alike(unit, degrees):
     coded = (np.abs(wanted - 400) < np.minimum(120 * level, 380)).all(1)  # within the source, and the reach of its grey levels
     seen = (face.picture[v, u, :2].astype(float) - 128) * level + 400
     error = ((seen - wanted) * face.zoom)[coded]  # pixels of the result; a grey level is 0.42 of them
-    assert coded.sum() > 4000 and np.abs(error).max() < 0.6 and np.abs(error.mean(0)).max() < 0.03
+    assert coded.sum() > 4000 and np.abs(error).max() < 0.8 and np.abs(error.mean(0)).max() < 0.03
 
 
 def test_alignment_keeps_the_source_where_nothing_is_to_do():

@@ -41,6 +41,11 @@ def _parser() -> argparse.ArgumentParser:
     prepare = commands.add_parser("prepare", help="turn pictures or a video into a prepared folder of faces")
     prepare.add_argument("source", type=Path, metavar="IN", help="a folder of pictures, or a video file")
     prepare.add_argument("out", type=Path, metavar="OUT", help="the prepared folder; a second run goes on where the first stopped")
+    prepare.add_argument("--size", type=int, default=256, help="side of the faces in pixels (default: %(default)s)")
+    prepare.add_argument("--identity", metavar="PATTERN", help="regular expression whose first group, in a file's path, is who is shown "
+                         "(default: the folder that it lies in)")  # fmt: skip
+    prepare.add_argument("--every", type=int, default=1, metavar="N", help="of a video, take every Nth frame (default: %(default)s)")
+    prepare.add_argument("--detector", choices=("auto", "face-alignment", "dlib"), default="auto", help="what finds faces (default: auto)")
     prepare.set_defaults(command=_prepare)
 
     course = commands.add_parser("course", help="run the notebooks and write them as a book that reads offline")
@@ -66,7 +71,8 @@ def _doctor(options: argparse.Namespace) -> int:
 def _prepare(options: argparse.Namespace) -> int:
     from facelab.faces.photos import prepare_folder
 
-    prepare_folder(options.source, options.out)
+    print(prepare_folder(options.source, options.out, size=options.size, identity=options.identity, every=options.every,
+                         detector=options.detector))  # fmt: skip
     return 0
 
 

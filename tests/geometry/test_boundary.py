@@ -126,7 +126,9 @@ def test_bad_landmarks_are_named(landmarks, spoil, message):
         boundary_map(spoil(landmarks), 64)
 
 
-@pytest.mark.parametrize("arguments", [{"size": 0}, {"size": 64, "sigma": 0.0}, {"size": 64, "sigma": float("nan")}, {"size": 64, "samples": 1}])
+@pytest.mark.parametrize(
+    "arguments", [{"size": 0}, {"size": 64, "sigma": 0.0}, {"size": 64, "sigma": float("nan")}, {"size": 64, "samples": 1}]
+)
 def test_bad_settings_are_named(landmarks, arguments):
     with pytest.raises(ShapeError):
         boundary_map(landmarks, **arguments)

@@ -19,7 +19,7 @@ from facelab.show.pictures import CLUSTERS, INK, clay, tint, to_pixels
 
 POSE = {"yaw": 80, "pitch": 40, "roll": 30}  # degrees to either side
 SHAPES = 8  # identity directions with a slider: those of the largest spread
-SPACED = widgets.Layout(grid_template_columns="repeat(2, 50%)", width="100%", overflow="hidden")
+SPACED = widgets.Layout(grid_template_columns="repeat(3, 33%)", width="100%", overflow="hidden")
 
 
 def _jpeg(pixels: NDArray) -> bytes:
@@ -66,8 +66,8 @@ class Puppet:
         reset = widgets.Button(description="let go", tooltip="back to rest", layout=widgets.Layout(width="6em"))
         self._pictures = [widgets.Image(format="jpeg", width=256, height=256) for _ in range(2)]
         strings = widgets.Tab([widgets.GridBox([*group.values()], layout=SPACED) for group in groups.values()], titles=[*groups])
-        strings.layout.width = "36em"
-        self.view = widgets.HBox([widgets.VBox([widgets.HBox(self._pictures), widgets.HBox([self.paint, reset])]), strings])
+        strings.layout.max_width = "68em"
+        self.view = widgets.VBox([widgets.HBox([*self._pictures, widgets.VBox([self.paint, reset])]), strings])
         self.view.add_class("facelab-puppet")
         for control in (*self.sliders.values(), self.paint):
             control.observe(self._redraw, "value")

@@ -24,7 +24,7 @@ def puppet(world):
 
 
 def shown(puppet):
-    return [picture.value for picture in puppet.view.children[0].children[0].children]
+    return [child.value for child in puppet.view.children[0].children[:2]]
 
 
 def pixels(jpeg):
@@ -47,7 +47,7 @@ def test_pulling_a_string_moves_face_and_map_and_letting_go_moves_them_back(pupp
     assert before[0] != after[0] and before[1] != after[1]
     for jpeg, drawn in zip(after, puppet.draw(**{string: puppet.sliders[string].max}), strict=True):
         assert np.abs(pixels(jpeg) - drawn).mean() < 4  # the widget shows what draw gives, but for JPEG
-    puppet.view.children[0].children[1].children[1].click()
+    puppet.view.children[0].children[2].children[1].click()  # "let go"
     assert shown(puppet) == before
 
 

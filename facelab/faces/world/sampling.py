@@ -237,11 +237,14 @@ class FaceWorld:
             here, _ = self._mesh(row, size, second)
             maps, _, covered = rasterize(here[None], triangles, there[None], size)
             _, depth, _ = rasterize(there[None], triangles, there[None, :, :1], size)
-            at = maps[0, :2].round().long()
-            inside = ((at >= 0) & (at < size)).all(0)
-            x, y = at.clamp(0, size - 1)
+            inside = ((maps[0, :2] >= -0.5) & (maps[0, :2] <= size - 0.5)).all(0)
+            # a surface seen edge-on falls away within a pixel, so the farthest of a's four nearest samples of a surface decides
+            depth = torch.where(depth[0].isinf(), torch.inf, depth[0])
+            x, y = maps[0, :2].floor().long()
+            corners = [depth[(y + j).clamp(0, size - 1), (x + i).clamp(0, size - 1)] for j in (0, 1) for i in (0, 1)]
+            behind = torch.stack(corners).amin(0)
             tolerance = 0.4 * float(first["camera"][row, 0]) * size
-            visible[row, 0] = covered[0] & inside & (maps[0, 2] >= depth[0][y, x] - tolerance)
+            visible[row, 0] = covered[0] & inside & ((maps[0, 2] >= behind - tolerance) | behind.isinf())
             displacement[row] = torch.where(covered[0], maps[0, :2] - own, torch.zeros(()))
         return displacement, visible
 

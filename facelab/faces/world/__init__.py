@@ -1,4 +1,5 @@
 """FaceWorld and its rooms: draws, appearance, expressions, light, chart (paint), hair, vertices and shade (compiled), sampling."""
+
 from facelab.faces.world.expressions import EXPRESSIONS
 from facelab.faces.world.sampling import FaceWorld
 

@@ -4,6 +4,7 @@ An identity's appearance is one row of named numbers, :data:`FIELDS`; ``column("
 Choices that go together in people go together here: sex, age and skin tone move hair, beard, brows, make-up and wrinkles.
 Colours are linear RGB.
 """
+
 from __future__ import annotations
 
 import numpy as np
@@ -37,8 +38,16 @@ def column(name: str) -> int:
 
 # Facial skin from very light to very dark, linear RGB reflectance; between them tone is interpolated in absorbance (-log).
 _TONES = np.array(
-    [[0.80, 0.52, 0.42], [0.74, 0.44, 0.33], [0.63, 0.35, 0.24], [0.49, 0.25, 0.155], [0.33, 0.155, 0.088], [0.185, 0.083, 0.047], [0.095, 0.044, 0.027]]
-)  # fmt: skip
+    [
+        [0.80, 0.52, 0.42],
+        [0.74, 0.44, 0.33],
+        [0.63, 0.35, 0.24],
+        [0.49, 0.25, 0.155],
+        [0.33, 0.155, 0.088],
+        [0.185, 0.083, 0.047],
+        [0.095, 0.044, 0.027],
+    ]
+)
 _HAIRS = {  # linear RGB
     "black": (0.010, 0.008, 0.007),
     "dark": (0.026, 0.016, 0.010),
@@ -90,16 +99,20 @@ def sample_appearance(draws: Draws) -> np.ndarray:
     f["texture_x"], f["texture_y"] = draws.uniform(), draws.uniform()
     skin = skin_tone(melanin, f["blood"], f["warmth"])
 
-    red = draws.uniform(0.2, 0.7) + 0.1 * woman
+    red = draws.uniform(0.40, 0.90) + 0.12 * woman
     lip = skin * np.exp(red[:, None] * [-0.22, -0.85, -0.62] + (draws.normal(0, 0.10) - 0.12 * (1 - dark))[:, None])
     wears = draws.chance(0.42 * woman)
-    stick = np.array([[0.50, 0.035, 0.045], [0.46, 0.10, 0.12], [0.26, 0.035, 0.055], [0.60, 0.20, 0.17], [0.42, 0.13, 0.10]])[draws.choice(np.ones(5))]
+    stick = np.array([[0.50, 0.035, 0.045], [0.46, 0.10, 0.12], [0.26, 0.035, 0.055], [0.60, 0.20, 0.17], [0.42, 0.13, 0.10]])[
+        draws.choice(np.ones(5))
+    ]
     amount = (wears * draws.uniform(0.3, 0.85))[:, None]
     lip = lip * (1 - amount) + amount * stick * (0.45 + 0.55 * np.clip(skin[:, :1] * 1.6, 0, 1))
     f["lip_gloss"] = draws.uniform(0.3, 0.8) + 0.7 * amount[:, 0]
     f["lip_line"] = draws.uniform(0.5, 1.0)
 
-    colours = np.stack([0.10 + 2.5 * melanin, 0.5 + 0 * light, 0.25 + 0.5 * light, 0.5 * light, 0.45 * light * (1 + woman), 0.13 * light], 1)
+    colours = np.stack(
+        [0.10 + 2.5 * melanin, 0.5 + 0 * light, 0.25 + 0.5 * light, 0.5 * light, 0.45 * light * (1 + woman), 0.13 * light], 1
+    )
     hair = _mixed(draws, _HAIRS, colours)
     fair = np.clip((hair[:, 0] - 0.08) / 0.2, 0, 1)
     grey = np.clip(draws.normal(1.5 * old**1.2 - 0.15, 0.25), 0, 1) * (1 - 0.6 * woman * draws.chance(0.6))
@@ -151,7 +164,15 @@ def sample_appearance(draws: Draws) -> np.ndarray:
     frame = np.where(metal, np.array([0.30, 0.27, 0.23]) * draws.uniform(0.25, 1)[:, None], plastic)
     f["glasses_width"], f["glasses_height"] = draws.uniform(0.94, 1.08), draws.uniform(0.86, 1.12)
     f["glasses_thickness"] = np.where(metal[:, 0], 0.065, draws.uniform(0.08, 0.16))
-    for name, colour in (("skin", skin), ("lip", lip), ("brow", brow), ("iris", iris), ("eyeshadow", shadow), ("hair", hair), ("beard", beard),
-                         ("glasses", frame)):  # fmt: skip
+    for name, colour in (
+        ("skin", skin),
+        ("lip", lip),
+        ("brow", brow),
+        ("iris", iris),
+        ("eyeshadow", shadow),
+        ("hair", hair),
+        ("beard", beard),
+        ("glasses", frame),
+    ):
         f[f"{name}_r"], f[f"{name}_g"], f[f"{name}_b"] = colour.T
     return np.stack([f[name] for name in FIELDS], 1).astype(np.float32)

@@ -1,4 +1,5 @@
 """Made faces kept on disk as bytes and mapped into memory, so that training never waits for rendering."""
+
 from __future__ import annotations
 
 import hashlib
@@ -37,7 +38,9 @@ class FaceCache:
         if manifest is None:
             raise AssetError(f"no made faces in {self.folder}: make them with FaceWorld(...).cache(n, size, folder=...)")
         if manifest["done"] < manifest["n"]:
-            raise AssetError(f"{self.folder} holds {manifest['done']} of {manifest['n']} faces: call FaceWorld.cache again, it goes on from there")
+            raise AssetError(
+                f"{self.folder} holds {manifest['done']} of {manifest['n']} faces: call FaceWorld.cache again, it goes on from there"
+            )
         self._arrays = {}
         for name in manifest["fields"]:
             try:
@@ -45,7 +48,10 @@ class FaceCache:
             except (OSError, ValueError) as error:
                 raise AssetError(f"{self.folder / name}.npy is missing or damaged ({error}): delete the folder and make it again") from None
             if len(self._arrays[name]) != manifest["n"]:
-                raise AssetError(f"{self.folder / name}.npy has {len(self._arrays[name])} rows for {manifest['n']} faces: delete the folder and make it again")
+                raise AssetError(
+                    f"{self.folder / name}.npy has {len(self._arrays[name])} rows for {manifest['n']} faces: "
+                    "delete the folder and make it again"
+                )
 
     def __len__(self) -> int:
         return len(self._arrays["image"])
@@ -126,7 +132,9 @@ def _read(folder: Path) -> dict[str, Any] | None:
         return None
     try:
         manifest = json.loads(path.read_text())
-        manifest["asked"], manifest["n"], manifest["done"], manifest["fields"]  # noqa: B018
+        missing = {"asked", "n", "done", "fields"} - set(manifest)
+        if missing:
+            raise KeyError(*missing)
     except (ValueError, KeyError, TypeError) as error:
         raise AssetError(f"{path} is damaged ({error!r}): delete the folder and make it again") from None
     return manifest

@@ -4,6 +4,7 @@ The chart unrolls the head about the vertical axis through its middle: a = atan2
 layer of paint (lips, brows, lashes, folds …) is laid on the mean face by distances to its 68 landmarks, once per model;
 the shader reads layers at a pixel's place on the mean face, so paint moves with the skin under identity and expression.
 """
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -77,7 +78,7 @@ def spline(points: np.ndarray, per_segment: int = 6) -> np.ndarray:
     padded = np.concatenate([2 * points[:1] - points[1:2], points, 2 * points[-1:] - points[-2:-1]])
     t = (np.arange(per_segment) / per_segment)[:, None]
     out = []
-    for a, b, c, d in zip(padded[:-3], padded[1:-2], padded[2:-1], padded[3:]):
+    for a, b, c, d in zip(padded[:-3], padded[1:-2], padded[2:-1], padded[3:], strict=True):
         out.append(0.5 * (2 * b + (c - a) * t + (2 * a - 5 * b + 4 * c - d) * t**2 + (3 * b - a - 3 * c + d) * t**3))
     return np.concatenate([*out, points[-1:]])
 
@@ -110,9 +111,18 @@ def _layers(mean, triangles, parts, marks, axis) -> np.ndarray:
     height, width = shade.CHART_SHAPE
     turn = np.arctan2(mean[:, 0], mean[:, 2] - axis)
     radius = np.hypot(mean[:, 0], mean[:, 2] - axis)
-    place = np.stack([(turn - shade.A_LOW) / (shade.A_HIGH - shade.A_LOW) * (width - 1), (shade.Y_HIGH - mean[:, 1]) / (shade.Y_HIGH - shade.Y_LOW) * (height - 1), radius], 1)
+    place = np.stack(
+        [
+            (turn - shade.A_LOW) / (shade.A_HIGH - shade.A_LOW) * (width - 1),
+            (shade.Y_HIGH - mean[:, 1]) / (shade.Y_HIGH - shade.Y_LOW) * (height - 1),
+            radius,
+        ],
+        1,
+    )
     skin = triangles[((parts[triangles] == SKIN) | (parts[triangles] == NECK)).all(1) & (np.ptp(turn[triangles], axis=1) < 2)]
-    maps, _, covered = rasterize(torch.from_numpy(place[None].astype(np.float32)), torch.from_numpy(skin), torch.from_numpy(mean[None]), (height, width))
+    maps, _, covered = rasterize(
+        torch.from_numpy(place[None].astype(np.float32)), torch.from_numpy(skin), torch.from_numpy(mean[None]), (height, width)
+    )
     position, covered = maps[0].permute(1, 2, 0).numpy(), covered[0].numpy()
     nearest = ndimage.distance_transform_edt(~covered, return_distances=False, return_indices=True)
     points = np.ascontiguousarray(position[nearest[0], nearest[1]]).reshape(-1, 3).astype(np.float64)
@@ -163,7 +173,9 @@ def _layers(mean, triangles, parts, marks, axis) -> np.ndarray:
         over = outside & (up <= down)
         under = outside & (down < up)
         centre = eye.mean(0)
-        lash = np.where(over, bell(up, 0.15) * (1.25 - 0.45 * along_up), 0) + np.where(under, 0.38 * bell(down, 0.10) * (0.4 + 0.6 * (1 - along_down)), 0)
+        lash = np.where(over, bell(up, 0.15) * (1.25 - 0.45 * along_up), 0) + np.where(
+            under, 0.38 * bell(down, 0.10) * (0.4 + 0.6 * (1 - along_down)), 0
+        )
         wing_tip = eye[0] + np.array([side * 0.30, 0.07, -0.2])
         lash = np.maximum(lash, np.where(outside, 0.6 * bell(to(np.stack([eye[0], wing_tip]), 0.3)[0], 0.10), 0))
         out[mine, shade.LASH] = np.where(open_eye, 0.6 * bell(up, 0.16) + 0.12, lash)[mine]
@@ -178,17 +190,36 @@ def _layers(mean, triangles, parts, marks, axis) -> np.ndarray:
         fold += np.where(mine, 0.020 * bell(bag_distance, 0.16) * step(bag_t, 0, 0.3), 0)
         cavity += np.where(mine, 0.25 * bell(bag_distance, 0.14) * (1 - 0.5 * bag_t) + 0.75 * crease, 0)
 
-        smile = spline(np.stack([wing + [side * 0.55, 0.75, 0], wing + [side * 1.15, -0.4, 0], mouth_corner + [side * 0.75, 0.9, 0], mouth_corner + [side * 0.85, -0.35, 0]]))
+        smile = spline(
+            np.stack(
+                [
+                    wing + [side * 0.55, 0.75, 0],
+                    wing + [side * 1.15, -0.4, 0],
+                    mouth_corner + [side * 0.75, 0.9, 0],
+                    mouth_corner + [side * 0.85, -0.35, 0],
+                ]
+            )
+        )
         distance, t, _ = to(smile)
         depth = step(t, 0, 0.15) * step(t, 1.0, 0.55) * mine
         fold += 0.05 * bell(distance, 0.20) * depth
         cavity += 0.55 * bell(distance, 0.13) * depth
-        down_line = spline(np.stack([mouth_corner + [side * 0.12, -0.25, 0], mouth_corner + [side * 0.45, -1.3, 0], mouth_corner + [side * 0.5, -2.2, 0]]))
+        down_line = spline(
+            np.stack([mouth_corner + [side * 0.12, -0.25, 0], mouth_corner + [side * 0.45, -1.3, 0], mouth_corner + [side * 0.5, -2.2, 0]])
+        )
         distance, t, _ = to(down_line)
         fold += 0.022 * bell(distance, 0.14) * step(t, 1, 0.3) * mine
         cavity += 0.22 * bell(distance, 0.12) * step(t, 1, 0.3) * mine
-        for k, rise in enumerate((0.55, 0.12, -0.30)):  # crow's feet
-            foot = spline(np.stack([eye[0] + [side * 0.55, rise * 0.5, 0], eye[0] + [side * 1.2, rise, -0.7], eye[0] + [side * 1.9, rise * 1.8 - 0.15, -1.8]]))
+        for rise in (0.55, 0.12, -0.30):  # crow's feet
+            foot = spline(
+                np.stack(
+                    [
+                        eye[0] + [side * 0.55, rise * 0.5, 0],
+                        eye[0] + [side * 1.2, rise, -0.7],
+                        eye[0] + [side * 1.9, rise * 1.8 - 0.15, -1.8],
+                    ]
+                )
+            )
             distance, t, _ = to(foot)
             fold += 0.013 * bell(distance, 0.085) * step(t, 1, 0.2) * mine
             cavity += 0.20 * bell(distance, 0.07) * step(t, 1, 0.2) * mine
@@ -207,8 +238,13 @@ def _layers(mean, triangles, parts, marks, axis) -> np.ndarray:
         fold += 0.020 * lines
         cavity += 0.18 * lines
     out[:, shade.REDNESS] += 0.9 * near(0, nose[1] + 1.2, 1.1, 1.0) + 0.45 * near(0, chin[1] + 1.2, 1.6, 1.0)
-    out[:, shade.OIL] = (0.35 + 0.65 * near(0, brow_y + 2.2, 3.2, 2.0) + 0.85 * near(0, nose[1] + 1.6, 0.9, 2.2) + 0.4 * near(0, chin[1] + 1.3, 1.3, 1.0)
-                         + 0.45 * (near(-4.2, nose[1] + 2.4, 1.5, 1.2) + near(4.2, nose[1] + 2.4, 1.5, 1.2)))  # fmt: skip
+    out[:, shade.OIL] = (
+        0.35
+        + 0.65 * near(0, brow_y + 2.2, 3.2, 2.0)
+        + 0.85 * near(0, nose[1] + 1.6, 0.9, 2.2)
+        + 0.4 * near(0, chin[1] + 1.3, 1.3, 1.0)
+        + 0.45 * (near(-4.2, nose[1] + 2.4, 1.5, 1.2) + near(4.2, nose[1] + 2.4, 1.5, 1.2))
+    )
 
     away = np.abs(x) / (half + 0.5)
     skin_only = (1 - step(np.where(inside, rim, -rim), -0.22, 0.02)) * (z > axis + 4)
@@ -240,7 +276,7 @@ def _inside(points: np.ndarray, polygon: np.ndarray) -> np.ndarray:
     """(M,) bool: even-odd rule."""
     x, y = points.T
     odd = np.zeros(len(points), bool)
-    for (ax, ay), (bx, by) in zip(polygon, np.roll(polygon, -1, 0)):
+    for (ax, ay), (bx, by) in zip(polygon, np.roll(polygon, -1, 0), strict=True):
         if ay != by:
             odd ^= ((ay > y) != (by > y)) & (x < (bx - ax) * (y - ay) / (by - ay) + ax)
     return odd
@@ -293,8 +329,27 @@ def harmonics(direction: np.ndarray) -> np.ndarray:
     """(…,16) real spherical harmonics to degree 3, up to constant factors, of unit vectors (…,3)."""
     x, y, z = np.moveaxis(direction, -1, 0)
     one = np.ones_like(x)
-    return np.stack([one, x, y, z, x * y, y * z, x * z, x * x - y * y, 3 * z * z - 1, y * (3 * x * x - y * y), x * y * z, y * (5 * z * z - 1),
-                     z * (5 * z * z - 3), x * (5 * z * z - 1), z * (x * x - y * y), x * (x * x - 3 * y * y)], -1)  # fmt: skip
+    return np.stack(
+        [
+            one,
+            x,
+            y,
+            z,
+            x * y,
+            y * z,
+            x * z,
+            x * x - y * y,
+            3 * z * z - 1,
+            y * (3 * x * x - y * y),
+            x * y * z,
+            y * (5 * z * z - 1),
+            z * (5 * z * z - 3),
+            x * (5 * z * z - 1),
+            z * (x * x - y * y),
+            x * (x * x - 3 * y * y),
+        ],
+        -1,
+    )
 
 
 def _light_paths(mean, triangles, parts) -> tuple[np.ndarray, np.ndarray]:

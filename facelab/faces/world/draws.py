@@ -1,4 +1,5 @@
 """Counter-based random numbers: what is drawn for face i depends on the seed, the purpose and i, and on nothing else."""
+
 from __future__ import annotations
 
 from collections.abc import Iterable

@@ -1,4 +1,5 @@
 """The nine expressions as mixtures of a model's named directions, a little different in every shot."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -21,13 +22,26 @@ RECIPES: dict[str, dict[str, float]] = {
 
 _BOTH = lambda name, weight=1.0: {f"{name}_L": weight, f"{name}_R": weight}  # noqa: E731
 _ICT = {
-    "jaw_open": {"jawOpen": 0.8}, "smile": _BOTH("mouthSmile") | _BOTH("cheekSquint", 0.4), "frown": _BOTH("mouthFrown"), "pucker": {"mouthPucker": 1.0},
-    "lip_press": _BOTH("mouthPress"), "corner_pull_left": {"mouthDimple_L": 1.0}, "corner_pull_right": {"mouthDimple_R": 1.0},
-    "brow_inner_up": _BOTH("browInnerUp"), "brow_outer_up": _BOTH("browOuterUp"), "brow_furrow": _BOTH("browDown"),
-    "blink_left": {"eyeBlink_L": 1.0}, "blink_right": {"eyeBlink_R": 1.0}, "squint": _BOTH("eyeSquint") | _BOTH("cheekSquint", 0.5),
-    "nose_wrinkle": _BOTH("noseSneer"), "cheek_puff": _BOTH("cheekPuff"), "eyes_wide": _BOTH("eyeWide"), "upper_lip_raise": _BOTH("mouthUpperUp"),
-    "lip_stretch": _BOTH("mouthStretch"), "lower_lip_down": _BOTH("mouthLowerDown"),
-}  # fmt: skip
+    "jaw_open": {"jawOpen": 0.8},
+    "smile": _BOTH("mouthSmile") | _BOTH("cheekSquint", 0.4),
+    "frown": _BOTH("mouthFrown"),
+    "pucker": {"mouthPucker": 1.0},
+    "lip_press": _BOTH("mouthPress"),
+    "corner_pull_left": {"mouthDimple_L": 1.0},
+    "corner_pull_right": {"mouthDimple_R": 1.0},
+    "brow_inner_up": _BOTH("browInnerUp"),
+    "brow_outer_up": _BOTH("browOuterUp"),
+    "brow_furrow": _BOTH("browDown"),
+    "blink_left": {"eyeBlink_L": 1.0},
+    "blink_right": {"eyeBlink_R": 1.0},
+    "squint": _BOTH("eyeSquint") | _BOTH("cheekSquint", 0.5),
+    "nose_wrinkle": _BOTH("noseSneer"),
+    "cheek_puff": _BOTH("cheekPuff"),
+    "eyes_wide": _BOTH("eyeWide"),
+    "upper_lip_raise": _BOTH("mouthUpperUp"),
+    "lip_stretch": _BOTH("mouthStretch"),
+    "lower_lip_down": _BOTH("mouthLowerDown"),
+}
 
 
 class Directions:
@@ -58,7 +72,19 @@ class Directions:
         parts = sorted({part for recipe in RECIPES.values() for part in recipe})
         jitter = {part: draws.normal(1.0, 0.2) for part in parts}
         strength = draws.uniform(0.6, 1.0)
-        noise = {part: draws.normal() for part in ("smile", "jaw_open", "brow_inner_up", "brow_outer_up", "squint", "lip_press", "corner_pull_left", "corner_pull_right")}
+        noise = {
+            part: draws.normal()
+            for part in (
+                "smile",
+                "jaw_open",
+                "brow_inner_up",
+                "brow_outer_up",
+                "squint",
+                "lip_press",
+                "corner_pull_left",
+                "corner_pull_right",
+            )
+        }
         out = np.zeros((len(labels), self.count))
         for row, label in enumerate(labels):
             for part, weight in RECIPES[EXPRESSIONS[label]].items():

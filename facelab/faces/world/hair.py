@@ -4,6 +4,7 @@ Hair is one grid of locks round the head: spherical above the ears, cylindrical 
 hairline, a height over the angle round the head), how far it stands off, whether it follows the head or hangs, and how its
 strands run; the shader cuts the grid raggedly along the hairline.
 """
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -106,7 +107,9 @@ def prepare_scalp(chart: Chart) -> Scalp:
     near, weight = np.concatenate([near_up, near_down]), np.concatenate([weight_up, weight_down])
     weight /= weight.sum(1, keepdims=True)
     flat = np.hypot(points[:, 0], points[:, 2] - axis)
-    radius = np.concatenate([(weight_up * sphere[near_up]).sum(1) / weight_up.sum(1), (weight_down * flat[near_down]).sum(1) / weight_down.sum(1)])
+    radius = np.concatenate(
+        [(weight_up * sphere[near_up]).sum(1) / weight_up.sum(1), (weight_down * flat[near_down]).sum(1) / weight_down.sum(1)]
+    )
     radius = radius.reshape(-1, COLUMNS)
     radius[ROWS_UP:] = np.minimum(radius[ROWS_UP:], 10.0)
     radius = ndimage.gaussian_filter(radius, (1.0, 1.2), mode=("nearest", "wrap"))
@@ -145,7 +148,9 @@ def hairline(look: np.ndarray) -> tuple[np.ndarray, float]:
     lean = 0.5 * np.tanh(2 * get("hair_part"))
     if style.fringe:
         ragged = 0.25 * np.sin(5 * a + 9 * get("texture_x")) + 0.15 * np.sin(11 * a + 20 * get("texture_y"))
-        line = line - style.fringe * (1 + lean * np.sin(1.6 * a) + 0.3 * ragged) * np.exp(-((turn / 0.85) ** 4)) * (0.6 + 0.5 * get("hair_length"))
+        line = line - style.fringe * (1 + lean * np.sin(1.6 * a) + 0.3 * ragged) * np.exp(-((turn / 0.85) ** 4)) * (
+            0.6 + 0.5 * get("hair_length")
+        )
     if style.ends[0] < 90:
         end = style.ends[0] + (style.ends[1] - style.ends[0]) * (1 - get("hair_length"))
         edge = style.opening + 0.12 * np.sin(7 * get("texture_x")) + 0.10 * lean * np.sign(a)
@@ -155,7 +160,9 @@ def hairline(look: np.ndarray) -> tuple[np.ndarray, float]:
     return line, 99.0
 
 
-def grow(scalp: Scalp, chart: Chart, vertices: np.ndarray, look: np.ndarray, line: np.ndarray, top: float) -> tuple[np.ndarray, np.ndarray, float] | None:
+def grow(
+    scalp: Scalp, chart: Chart, vertices: np.ndarray, look: np.ndarray, line: np.ndarray, top: float
+) -> tuple[np.ndarray, np.ndarray, float] | None:
     """Hair of one identity: vertices (V,3) cm on the head ``vertices`` (no expression), values (V,9) for the shader, curliness.
 
     The values are the height above the hairline, the strands' coordinates across and along, the normal, and the strands' direction.
@@ -183,7 +190,12 @@ def grow(scalp: Scalp, chart: Chart, vertices: np.ndarray, look: np.ndarray, lin
         off = off * (1 - 0.35 * np.exp(-(((place[..., 0] - 3.0 * np.tanh(part)) / 0.8) ** 2)) * (place[..., 2] > scalp.axis - 2) * (y > 6))
     phase = 2 * np.pi * get("texture_x")
     a = angle
-    lumps = (np.sin(3 * a + phase + 0.9 * y) + np.sin(5 * a - 2 * phase - 0.55 * y) + 0.8 * np.sin(8 * a + 3 * phase + 1.3 * y) + 0.7 * np.sin(13 * a + 5 * phase - 0.8 * y)) / 2
+    lumps = (
+        np.sin(3 * a + phase + 0.9 * y)
+        + np.sin(5 * a - 2 * phase - 0.55 * y)
+        + 0.8 * np.sin(8 * a + 3 * phase + 1.3 * y)
+        + 0.7 * np.sin(13 * a + 5 * phase - 0.8 * y)
+    ) / 2
     fade = np.clip((np.arange(rows) - 1) / 3, 0, 1)[:, None]
     rise = np.clip((above + 0.35) / style.soft, 0, 1)
     rise = rise * (2 - rise)
@@ -195,7 +207,12 @@ def grow(scalp: Scalp, chart: Chart, vertices: np.ndarray, look: np.ndarray, lin
         start = scalp.middle
         drop = np.clip((start - y) / 5, 0, 1)
         flare = -0.05 * np.clip(start - y - 4, 0, None) + 0.5 * (wave - 0.2) * np.clip((start - y) / 12, 0, 1)
-        hanging = scalp.widest[None] + 0.7 * np.exp(-(((turn - 1.0) / 0.35) ** 2)) + volume * (style.side * (1 - behind) + style.back * behind) * 0.75 + flare
+        hanging = (
+            scalp.widest[None]
+            + 0.7 * np.exp(-(((turn - 1.0) / 0.35) ** 2))
+            + volume * (style.side * (1 - behind) + style.back * behind) * 0.75
+            + flare
+        )
         ripple = (0.10 + 0.55 * wave) * np.sin(0.75 * (start - y) + 2.2 * np.sin(2 * a + phase) + phase) * np.clip((start - y) / 6, 0, 1)
         hanging = hanging + ripple + 0.5 * style.tufts * lumps
         mixed = radius + style.hang * drop * np.maximum(hanging - radius, 0)
@@ -232,7 +249,11 @@ def grow(scalp: Scalp, chart: Chart, vertices: np.ndarray, look: np.ndarray, lin
     unit = lambda v: v / np.maximum(np.linalg.norm(v, axis=-1, keepdims=True), 1e-9)  # noqa: E731
     values = np.concatenate([above[..., None], across[..., None], along[..., None], unit(normal), unit(tangent)], -1).reshape(-1, 9)
     knot, knot_values = _knot(scalp, grid, get, HAIR_STYLES[int(get("hair_style"))])
-    return np.concatenate([grid.reshape(-1, 3), knot]).astype(np.float32), np.concatenate([values, knot_values]).astype(np.float32), style.curly
+    return (
+        np.concatenate([grid.reshape(-1, 3), knot]).astype(np.float32),
+        np.concatenate([values, knot_values]).astype(np.float32),
+        style.curly,
+    )
 
 
 def _knot(scalp: Scalp, grid: np.ndarray, get, name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -251,7 +272,16 @@ def _knot(scalp: Scalp, grid: np.ndarray, get, name: str) -> tuple[np.ndarray, n
     else:
         centre, size = grid[0, middle] - [0, 3, 0], np.zeros(3)
     points = (centre + size * ball).reshape(-1, 3)
-    values = np.concatenate([np.full((*v.shape, 1), 6.0), 1.4 * u[..., None], size.max() * v[..., None], ball, np.stack([0 * u, -np.sin(v), np.cos(v) * 0 + 0.01], -1)], -1)
+    values = np.concatenate(
+        [
+            np.full((*v.shape, 1), 6.0),
+            1.4 * u[..., None],
+            size.max() * v[..., None],
+            ball,
+            np.stack([0 * u, -np.sin(v), np.cos(v) * 0 + 0.01], -1),
+        ],
+        -1,
+    )
     return points, values.reshape(-1, 9)
 
 
@@ -279,7 +309,7 @@ def glasses(vertices: np.ndarray, marks: np.ndarray, look: np.ndarray) -> tuple[
     bend = lambda p: p - np.stack([0 * p[:, 0], 0 * p[:, 0], 0.028 * p[:, 0] ** 2 + 0.10 * (p[:, 1] - centres[0, 1]) * 0], 1)  # noqa: E731
     tubes = []
     t = np.linspace(0, 2 * np.pi, _RIM, endpoint=False)
-    for side, centre in zip((-1, 1), centres):
+    for side, centre in zip((-1, 1), centres, strict=True):
         c, s = np.cos(t), np.sin(t)
         round_x, round_y = np.sign(c) * np.abs(c) ** (2 / power), np.sign(s) * np.abs(s) ** (2 / power)
         x = centre[0] + side * 0.08 + wide * round_x * (1 + (0.10 * round_y if kind == 3 else 0.04 * round_y))

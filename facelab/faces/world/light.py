@@ -4,6 +4,7 @@ Three soft lamps (key, fill, rim) and a sky-and-ground ambient. A lamp is (azimu
 azimuth 0 comes from the camera, positive from the image's right; radians. ``FaceBatch.light`` holds the three lamps, then the
 colour of the sky and of the ground, 21 numbers in linear light. ``FaceBatch.background`` holds :data:`BACKGROUND` fields.
 """
+
 from __future__ import annotations
 
 import numba
@@ -62,7 +63,9 @@ def sample_background(draws: Draws) -> np.ndarray:
     level = np.exp(draws.normal(-1.2, 0.8))[:, None]
     hue = np.exp(np.stack([draws.normal(0, 0.15) for _ in range(3)], 1) * np.where(studio, 0.35, 1.0))
     top = np.clip(level * hue, 0.004, 0.85)
-    bottom = np.clip(top * np.exp(draws.normal(-0.15, 0.45))[:, None] * np.exp(0.15 * np.stack([draws.normal() for _ in range(3)], 1)), 0.004, 0.85)
+    bottom = np.clip(
+        top * np.exp(draws.normal(-0.15, 0.45))[:, None] * np.exp(0.15 * np.stack([draws.normal() for _ in range(3)], 1)), 0.004, 0.85
+    )
     columns = [top, bottom, draws.uniform(0.2, 0.8)[:, None], draws.uniform(0.1, 0.7)[:, None], draws.uniform(0.0, 0.6)[:, None]]
     for _ in range(BLOBS):
         radius = draws.uniform(0.06, 0.4)

@@ -1,4 +1,5 @@
 r"""FaceWorld: people who do not exist, with everything about them known."""
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -37,7 +38,10 @@ _CHANGES = ("pose", "expression_coefficients", "identity_coefficients", "appeara
 
 
 def rotation(pose: np.ndarray) -> np.ndarray:
-    """(N,3,3) float64 R = R_roll R_pitch R_yaw from (N,3) radians: positive yaw turns the face to the image's right, pitch up, roll clockwise."""
+    """(N,3,3) float64 R = R_roll R_pitch R_yaw from (N,3) radians.
+
+    Positive yaw turns the face to the image's right, pitch up, roll clockwise.
+    """
     yaw, pitch, roll = np.asarray(pose, np.float64).T
     one, zero = np.ones_like(yaw), np.zeros_like(yaw)
     stack = lambda *rows: np.stack([np.stack(r, -1) for r in rows], -2)  # noqa: E731
@@ -155,8 +159,19 @@ class FaceWorld:
         coefficients = self._directions.sample(draws, label, gaze[:, 1])
         light, background = lights.sample_light(draws), lights.sample_background(draws)
         identity, appearance = self._people(person)
-        return self._render(size, identity=person, expression=label, pose=pose, expression_coefficients=coefficients, identity_coefficients=identity,
-                            appearance=appearance, camera=camera, light=light, gaze=gaze, background=background)  # fmt: skip
+        return self._render(
+            size,
+            identity=person,
+            expression=label,
+            pose=pose,
+            expression_coefficients=coefficients,
+            identity_coefficients=identity,
+            appearance=appearance,
+            camera=camera,
+            light=light,
+            gaze=gaze,
+            background=background,
+        )
 
     def _people(self, person: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Shape (N,K) and appearance (N,A) of persons."""
@@ -189,9 +204,19 @@ class FaceWorld:
         many = lambda row: np.repeat(row[:1], frames, 0)  # noqa: E731
         identity, appearance = self._people(np.full(frames, person))
         nearest = label[np.where(part[:, 0] < 0.5, before, before + 1)]
-        return self._render(size, identity=np.full(frames, person), expression=nearest, pose=between(pose), expression_coefficients=between(coefficients),
-                            identity_coefficients=identity, appearance=appearance, camera=many(np.array([[0.0335, 0.5, 0.505]])), light=many(light),
-                            gaze=between(gaze), background=many(background))  # fmt: skip
+        return self._render(
+            size,
+            identity=np.full(frames, person),
+            expression=nearest,
+            pose=between(pose),
+            expression_coefficients=between(coefficients),
+            identity_coefficients=identity,
+            appearance=appearance,
+            camera=many(np.array([[0.0335, 0.5, 0.505]])),
+            light=many(light),
+            gaze=between(gaze),
+            background=many(background),
+        )
 
     def rerender(self, batch: FaceBatch, **changes: Any) -> FaceBatch:
         """The same faces with the named truth replaced and everything else kept; picture, mask and landmarks are made anew.
@@ -220,10 +245,11 @@ class FaceWorld:
         that ``warp(a.image, displacement)`` puts a's colours where b has those points.
 
         Returns: displacement (N,2,H,W) pixels, (x, y), 0 on the background; visible (N,1,H,W) bool, True where a shows the point too
-        (within 4 mm of a's z-buffer and inside the picture). Raises ShapeError for different sizes or people, MissingTruthError for photographs.
+        (within 4 mm of a's z-buffer and inside the picture).
+        Raises ShapeError for different sizes or people, MissingTruthError for photographs.
         """
         names = ("identity_coefficients", "appearance", "expression_coefficients", "pose", "camera")
-        first, second = ({name: value.cpu().numpy() for name, value in zip(names, batch.require(*names))} for batch in (a, b))
+        first, second = ({name: value.cpu().numpy() for name, value in zip(names, batch.require(*names), strict=True)} for batch in (a, b))
         if len(a) != len(b) or a.size != b.size:
             raise ShapeError(f"flow needs two batches of one length and size, got {len(a)} at {a.size} px and {len(b)} at {b.size} px")
         if not np.array_equal(first["appearance"], second["appearance"]):
@@ -298,9 +324,12 @@ class FaceWorld:
         kind = {"identity": np.int64, "expression": np.int64}
         truth = {name: np.ascontiguousarray(value, kind.get(name, np.float32)) for name, value in truth.items()}
         out = {
-            "image": np.empty((n, 3, size, size), np.float32), "face_mask": np.empty((n, 1, size, size), np.float32), "landmarks": np.empty((n, 68, 2), np.float32),
-            "landmarks_3d": np.empty((n, 68, 3), np.float32), "landmarks_visible": np.empty((n, 68), bool),
-        }  # fmt: skip
+            "image": np.empty((n, 3, size, size), np.float32),
+            "face_mask": np.empty((n, 1, size, size), np.float32),
+            "landmarks": np.empty((n, 68, 2), np.float32),
+            "landmarks_3d": np.empty((n, 68, 3), np.float32),
+            "landmarks_visible": np.empty((n, 68), bool),
+        }
         _ = self._scalp  # before threads ask for it
         threads = max(1, min(numba.get_num_threads(), n))
         cuts = [n * t // threads for t in range(threads + 1)]
@@ -359,25 +388,60 @@ class FaceWorld:
                 frame.draw(at, frame_triangles)
 
             lamps = lights.directions(truth["light"][row : row + 1])[0] @ turn  # into the head frame
-            colours = np.concatenate([truth["light"][row, : 5 * lights.LAMPS].reshape(-1, 5)[:, 2:], truth["light"][row, 5 * lights.LAMPS :].reshape(2, 3)])
+            colours = np.concatenate(
+                [truth["light"][row, : 5 * lights.LAMPS].reshape(-1, 5)[:, 2:], truth["light"][row, 5 * lights.LAMPS :].reshape(2, 3)]
+            )
             shadows = np.clip(1.6 * np.einsum("vb,lb->vl", chart.visibility, harmonics(lamps).astype(np.float32)) - 0.45, 0.0, 1.0)
             right, up = (float(v) for v in truth["gaze"][row])
             gaze = np.array([np.sin(right) * np.cos(up), np.sin(up), np.cos(right) * np.cos(up)])
             marks = placed[chart.landmarks]
-            lids = np.stack([np.stack([marks[[36, 37, 38, 39]], marks[[36, 41, 40, 39]]]), np.stack([marks[[42, 43, 44, 45]], marks[[42, 47, 46, 45]]])])[..., :2]
+            lids = np.stack(
+                [np.stack([marks[[36, 37, 38, 39]], marks[[36, 41, 40, 39]]]), np.stack([marks[[42, 43, 44, 45]], marks[[42, 47, 46, 45]]])]
+            )[..., :2]
             lights.paint_background(truth["background"][row], size, picture)
             detail, tile = _level(chart.layers, 26.0, density), _level(chart.noise, 60.0, density)
             front = float(chart.mean[chart.landmarks[62], 2])
             shade.compose(
-                look, wear, curly, body.parts, chart.triangles, chart.parts, chart.mean, normals, shadows, chart.openness, locks.parts, lock_triangles, lock_values,
-                frame.parts, frame_triangles, frame_normals, turn[2].copy(), lamps, colours, gaze, chart.eyes, lids, front, chart.axis, density, scene.line, scene.top,
-                detail, tile, rate, picture, mask,
-            )  # fmt: skip
+                look,
+                wear,
+                curly,
+                body.parts,
+                chart.triangles,
+                chart.parts,
+                chart.mean,
+                normals,
+                shadows,
+                chart.openness,
+                locks.parts,
+                lock_triangles,
+                lock_values,
+                frame.parts,
+                frame_triangles,
+                frame_normals,
+                turn[2].copy(),
+                lamps,
+                colours,
+                gaze,
+                chart.eyes,
+                lids,
+                front,
+                chart.axis,
+                density,
+                scene.line,
+                scene.top,
+                detail,
+                tile,
+                rate,
+                picture,
+                mask,
+            )
             shade.develop(picture, out["image"][row])
             out["face_mask"][row, 0] = mask >= 0.5
             out["landmarks"][row] = (marks[:, :2] - (rate - 1) / 2) / rate
             out["landmarks_3d"][row] = scene.face[chart.landmarks]
-            out["landmarks_visible"][row] = _seen(marks, body, locks if scene.hair is not None else None, lock_triangles, lock_values, density)
+            out["landmarks_visible"][row] = _seen(
+                marks, body, locks if scene.hair is not None else None, lock_triangles, lock_values, density
+            )
 
 
 def _level(levels: tuple[np.ndarray, ...], texels: float, samples: float) -> np.ndarray:
@@ -385,7 +449,9 @@ def _level(levels: tuple[np.ndarray, ...], texels: float, samples: float) -> np.
     return levels[int(np.clip(np.rint(np.log2(max(texels / samples, 1.0))), 0, len(levels) - 1))]
 
 
-def _seen(marks: np.ndarray, body: _Frame, locks: _Frame | None, lock_triangles: np.ndarray, lock_values: np.ndarray, density: float) -> np.ndarray:
+def _seen(
+    marks: np.ndarray, body: _Frame, locks: _Frame | None, lock_triangles: np.ndarray, lock_values: np.ndarray, density: float
+) -> np.ndarray:
     """(68,) bool: landmarks inside the picture, within 4 mm of the nearest surface and not under hair."""
     side = body.depth.shape[0]
     column, row = np.rint(marks[:, 0]).astype(int), np.rint(marks[:, 1]).astype(int)

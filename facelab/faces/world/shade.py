@@ -3,6 +3,7 @@ r"""The shader: the light that each sample of the picture sends to the camera.
 Everything here handles one face, sums in a fixed order and releases the lock, so that threads render faces side by side and
 a face comes out with the same bits in whatever company it is made. Directions are those of the head frame, colours linear.
 """
+
 from __future__ import annotations
 
 import math
@@ -125,7 +126,13 @@ def skin(look, place, turn, normal, view, lamps, colours, shadow, openness, hair
     grown = smooth(1.6 * grown + (0.30 * curl + 0.16 * fine) * (1.05 - 0.6 * grown), 0.35, 1.05) * min(grown * 4, 1.0)
     shaven = look.stubble * max(paint[MOUSTACHE], max(0.9 * paint[GOATEE], 0.8 * paint[CHEEK])) * (1 - grown)
     shade_of_beard = shaven * (0.42 + 0.22 * strand)
-    over(colour, 0.55 * look.beard_r + 0.45 * 0.30 * look.skin_r, 0.55 * look.beard_g + 0.45 * 0.30 * look.skin_g, 0.55 * look.beard_b + 0.45 * 0.36 * look.skin_b, shade_of_beard)
+    over(
+        colour,
+        0.55 * look.beard_r + 0.45 * 0.30 * look.skin_r,
+        0.55 * look.beard_g + 0.45 * 0.30 * look.skin_g,
+        0.55 * look.beard_b + 0.45 * 0.36 * look.skin_b,
+        shade_of_beard,
+    )
     hairy = 0.60 + 0.75 * strand
     over(colour, look.beard_r * hairy, look.beard_g * hairy, look.beard_b * hairy, 0.93 * grown)
     # make-up and lids
@@ -143,7 +150,13 @@ def skin(look, place, turn, normal, view, lamps, colours, shadow, openness, hair
         t = t / look.brow_length
         d = paint[BROW_D] - look.brow_arch * math.sin(3.1 * min(max(t, 0.0), 1.0))
         half = 0.5 * look.brow_thickness * (0.85 + 0.5 * t) * (1 - 0.85 * smooth(t, 0.40, 1.08)) + 0.03
-        fetch(tile, 0.11 * (place[1] * 1.0 + 0.9 * abs(place[0])) + look.texture_y, 0.16 * (abs(place[0]) - 0.8 * place[1]) + look.texture_x, True, wide)
+        fetch(
+            tile,
+            0.11 * (place[1] * 1.0 + 0.9 * abs(place[0])) + look.texture_y,
+            0.16 * (abs(place[0]) - 0.8 * place[1]) + look.texture_x,
+            True,
+            wide,
+        )
         stroke = wide[FINE] * 0.30 + 0.26 * wide[CURLS] + 0.22 * fine
         band = smooth(abs(d) / half + 0.30 * stroke, 1.30, 0.35) * smooth(t, -0.12, 0.16) * smooth(t, 1.12, 0.9)
         over(colour, look.brow_r, look.brow_g, look.brow_b, min(look.brow_density * band * (0.82 + 0.22 * stroke), 0.95))
@@ -155,7 +168,13 @@ def skin(look, place, turn, normal, view, lamps, colours, shadow, openness, hair
     colour[2] *= 1 - 0.95 * hole
     # scalp under the hair
     scalp = smooth(hair_above + 0.35 * middle + 0.2 * fine, -0.35, 0.75)
-    over(colour, 0.8 * look.hair_r + 0.02 * look.skin_r, 0.8 * look.hair_g + 0.02 * look.skin_g, 0.8 * look.hair_b + 0.02 * look.skin_b, 0.94 * scalp)
+    over(
+        colour,
+        0.8 * look.hair_r + 0.02 * look.skin_r,
+        0.8 * look.hair_g + 0.02 * look.skin_g,
+        0.8 * look.hair_b + 0.02 * look.skin_b,
+        0.94 * scalp,
+    )
     below_hair = 1 - 0.42 * smooth(hair_above, -1.3, 0.1) * (1 - scalp)
 
     # relief: wrinkles and pores tilt the normal within the chart's directions
@@ -169,9 +188,24 @@ def skin(look, place, turn, normal, view, lamps, colours, shadow, openness, hair
     bz = normal[2] + tilt_x * sine
     length = math.sqrt(bx * bx + by * by + bz * bz)
     bumped = (bx / length, by / length, bz / length)
-    gloss = look.oil * paint[OIL] * 0.85 * face * (1 - grown) * (1 - 0.6 * shaven) * smoothness + lips * (0.5 + 1.1 * look.lip_gloss) * (1 - seam)
+    gloss = look.oil * paint[OIL] * 0.85 * face * (1 - grown) * (1 - 0.6 * shaven) * smoothness + lips * (0.5 + 1.1 * look.lip_gloss) * (
+        1 - seam
+    )
     thin = 1 - grown
-    lit(normal, bumped, view, lamps, colours, shadow, openness * (1 - 0.5 * hole), gloss * (0.45 + 0.55 * pale), 0.30 * pale * thin + 0.05, 0.11 * thin + 0.02, 0.07 * thin + 0.01, light)
+    lit(
+        normal,
+        bumped,
+        view,
+        lamps,
+        colours,
+        shadow,
+        openness * (1 - 0.5 * hole),
+        gloss * (0.45 + 0.55 * pale),
+        0.30 * pale * thin + 0.05,
+        0.11 * thin + 0.02,
+        0.07 * thin + 0.01,
+        light,
+    )
     for c in range(3):
         colour[c] = (colour[c] * light[c] + light[3 + c]) * below_hair
 
@@ -315,8 +349,40 @@ def lid_distance(lids, side, x, y, scale):
 
 
 @kernel
-def compose(look, wear, curly, body, triangles, parts, mean, normals, shadows, openness, locks, lock_triangles, lock_values, frame, frame_triangles,
-            frame_normals, view, lamps, colours, gaze, eyes, lids, front, axis, scale, hairline, top, detail, tile, rate, picture, mask):  # fmt: skip
+def compose(
+    look,
+    wear,
+    curly,
+    body,
+    triangles,
+    parts,
+    mean,
+    normals,
+    shadows,
+    openness,
+    locks,
+    lock_triangles,
+    lock_values,
+    frame,
+    frame_triangles,
+    frame_normals,
+    view,
+    lamps,
+    colours,
+    gaze,
+    eyes,
+    lids,
+    front,
+    axis,
+    scale,
+    hairline,
+    top,
+    detail,
+    tile,
+    rate,
+    picture,
+    mask,
+):
     """Shades every sample of a face and lays the mean of each pixel's ``rate`` x ``rate`` samples over the background.
 
     ``body``, ``locks``, ``frame``: (depth, triangle, weights) of head, hair and glasses; ``lock_values`` (V,9) above the hairline,
@@ -366,7 +432,9 @@ def compose(look, wear, curly, body, triangles, parts, mean, normals, shadows, o
                         length = math.sqrt(value[3] ** 2 + value[4] ** 2 + value[5] ** 2) + 1e-9
                         hair_normal = (value[3] / length, value[4] / length, value[5] / length)
                         tangent = (value[6], value[7], value[8])
-                        alpha = hair(look, curly, value[0], value[1], value[2], hair_normal, tangent, view, lamps, colours, tile, grain, wide, colour)
+                        alpha = hair(
+                            look, curly, value[0], value[1], value[2], hair_normal, tangent, view, lamps, colours, tile, grain, wide, colour
+                        )
                         hair_r, hair_g, hair_b = colour[0], colour[1], colour[2]
                 if f < 0 or alpha > 0.99:
                     r += alpha * hair_r
@@ -421,7 +489,11 @@ def compose(look, wear, curly, body, triangles, parts, mean, normals, shadows, o
                         hem = smooth(collar - at[1], 0.0, 0.35)
                         lit(n, n, view, lamps, colours, shadow, free, 0.0, 0.1, 0.1, 0.1, light)
                         tone = (0.72 + 0.28 * hem) * (1 + 0.10 * grain[COARSE])
-                        colour[0], colour[1], colour[2] = wear.cloth_r * tone * light[0], wear.cloth_g * tone * light[1], wear.cloth_b * tone * light[2]
+                        colour[0], colour[1], colour[2] = (
+                            wear.cloth_r * tone * light[0],
+                            wear.cloth_g * tone * light[1],
+                            wear.cloth_b * tone * light[2],
+                        )
                     else:
                         place = (turn / math.pi * 0.5 + 0.5) * HAIRLINE_STEPS
                         low = min(int(place), HAIRLINE_STEPS - 1)

@@ -1,4 +1,5 @@
 """Compiled arithmetic on the vertices of one face; sums run in a fixed order, so a face has the same bits in any company."""
+
 from __future__ import annotations
 
 import math

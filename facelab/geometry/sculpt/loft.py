@@ -97,9 +97,9 @@ def unloft(x: Array, y: Array) -> tuple[Array, Array]:
 
 
 EYE_X, EYE_R, EYE_Z = 3.13, 1.32, -1.30
-INNER, OUTER = -1.40, 1.18  # corners of the eye beside EYE_X
-UPPER_LID = natural_spline([INNER, -1.08, -0.45, 0.12, 0.66, 0.97, OUTER], [-0.16, 0.17, 0.47, 0.54, 0.41, 0.20, -0.02])
-LOWER_LID = natural_spline([INNER, -1.12, -0.50, 0.12, 0.66, 1.00, OUTER], [-0.16, -0.27, -0.42, -0.47, -0.38, -0.18, -0.02])
+INNER, OUTER = -1.42, 1.24  # corners of the eye beside EYE_X
+UPPER_LID = natural_spline([INNER, -1.08, -0.45, 0.12, 0.66, 0.97, OUTER], [-0.16, 0.19, 0.53, 0.61, 0.47, 0.23, -0.02])
+LOWER_LID = natural_spline([INNER, -1.12, -0.50, 0.12, 0.66, 1.00, OUTER], [-0.16, -0.28, -0.44, -0.50, -0.41, -0.20, -0.02])
 MOUTH_Y, MOUTH_X, LENS = -6.93, 2.58, 0.16
 
 

@@ -15,7 +15,7 @@ def test_detection_and_landmarks(benchmark):
 
 @pytest.mark.timeout(3000)
 def test_identity(benchmark):
-    told = benchmark.pedantic(realism.identity, (100,), rounds=1)
+    told = benchmark.pedantic(realism.identity, (102, 5), rounds=1)  # each shot draws its person: a few of 102 are never drawn
     benchmark.extra_info.update(told)
     print(told)
-    assert told["people"] >= 98 and told["balanced_accuracy"] >= 0.9
+    assert told["people"] >= 100 and told["balanced_accuracy"] >= 0.9

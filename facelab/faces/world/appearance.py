@@ -88,8 +88,8 @@ def sample_appearance(draws: Draws) -> np.ndarray:
     low, high = np.array([0.02, 0.22, 0.46, 0.68])[group], np.array([0.24, 0.46, 0.68, 0.98])[group]
     melanin = f["melanin"] = draws.uniform(low, high)
     light, dark = np.clip(1 - melanin / 0.35, 0, 1), np.clip((melanin - 0.4) / 0.4, 0, 1)
-    f["blood"] = draws.normal(0.15 * light, 0.7)
-    f["warmth"] = draws.normal(0.1, 0.8)
+    f["blood"] = draws.normal(0.15 * light, 0.5)
+    f["warmth"] = draws.normal(0.1, 0.6)
     f["mottle"] = draws.uniform(0.2, 0.75) * (0.8 + 0.5 * old)
     f["freckles"] = draws.chance(0.05 + 0.22 * light) * draws.uniform(0.1, 0.9) * np.clip(1.2 - melanin * 2, 0, 1)
     f["redness"] = draws.uniform(0.3, 1.0) * (0.7 + 0.5 * male)
@@ -118,7 +118,7 @@ def sample_appearance(draws: Draws) -> np.ndarray:
     grey = np.clip(draws.normal(1.5 * old**1.2 - 0.15, 0.25), 0, 1) * (1 - 0.6 * woman * draws.chance(0.6))
     hair = hair * (1 - grey[:, None]) + grey[:, None] * np.array([0.42, 0.41, 0.40]) * draws.uniform(0.55, 1.2)[:, None]
     brow = np.minimum(hair, 0.16 * np.array([1, 0.68, 0.42])) * draws.uniform(0.4, 0.8)[:, None] + 0.001
-    f["brow_thickness"] = draws.normal(0.72 + 0.22 * male, 0.14) * (1 - 0.1 * old)
+    f["brow_thickness"] = draws.normal(0.60 + 0.20 * male, 0.13) * (1 - 0.1 * old)
     f["brow_density"] = np.clip(draws.normal(0.85 + 0.08 * male - 0.15 * fair, 0.12), 0.5, 1.1)
     f["brow_arch"] = draws.normal(0.10 * woman - 0.02, 0.10)
     f["brow_length"] = draws.uniform(0.92, 1.06)

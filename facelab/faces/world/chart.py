@@ -231,7 +231,7 @@ def _layers(mean, triangles, parts, marks, axis) -> np.ndarray:
         out[:, shade.NOSTRIL] += bell(np.sqrt(((points - nostril) ** 2 / [0.40**2, 0.19**2, 0.45**2]).sum(1)), 1.0) * mine
         cavity += 0.5 * bell(np.sqrt(((points - (wing + [side * 0.32, 0.45, -0.1])) ** 2).sum(1)), 0.28) * mine
         out[:, shade.REDNESS] += 0.9 * near(side * 4.2, nose[1] + 0.6, 1.9, 1.7) + 0.35 * near(side * 1.5, nose[1] + 0.6, 0.8, 0.9)
-        out[:, shade.REDNESS] += 0.8 * step(np.abs(np.arctan2(x, z - axis)), 1.25, 1.45) * (y < 3.5) * (y > -5) * mine
+        out[:, shade.REDNESS] += 0.45 * step(np.abs(np.arctan2(x, z - axis)), 1.25, 1.45) * (y < 3.5) * (y > -5) * mine
     wave = 0.10 * np.sin(1.1 * x + 0.6) + 0.05 * np.sin(2.7 * x)
     for k, level in enumerate((1.25, 2.1, 2.9, 3.6)):
         lines = bell(y - (brow_y + level + wave * (1 + 0.4 * k) - 0.012 * x * x), 0.12) * step(np.abs(x), 4.4, 2.2) * (z > axis + 4)
@@ -258,7 +258,7 @@ def _layers(mean, triangles, parts, marks, axis) -> np.ndarray:
     out[:, shade.GOATEE] = round_mouth * step(y, lips_y + 0.3, lips_y - 0.9) * skin_only * soul * bottom
     round_head = np.abs(np.arctan2(x, z - axis))
     line = lips_y - 0.9 + 2.1 * step(np.abs(x), 2.6, 5.6) + 5.2 * step(round_head, 0.82, 1.12)  # upper edge of a beard on the cheek
-    out[:, shade.CHEEK] = step(y, line + 1.1, line - 1.1) * step(round_head, 1.34, 1.16) * skin_only * bottom
+    out[:, shade.CHEEK] = step(y, line + 1.1, line - 1.1) * step(round_head, 1.40, 1.05) * skin_only * bottom
     out[:, shade.CHEEK] = np.maximum(out[:, shade.CHEEK], out[:, shade.GOATEE])
 
     grid = out.reshape(height, width, shade.LAYERS)

@@ -73,6 +73,16 @@ class Scalp:
     middle: float  # y of the centre that upper rows radiate from
 
 
+@dataclass(frozen=True)
+class Locks:
+    """Hair of one identity."""
+
+    vertices: np.ndarray  # (V,3) cm, head frame
+    triangles: np.ndarray  # (F,3) int32, where hair may grow
+    values: np.ndarray  # (V,9) height above the hairline, the strands' coordinates across and along, normal, the strands' direction
+    curly: float
+
+
 def prepare_scalp(chart: Chart) -> Scalp:
     """Lays the grid over a model's mean head."""
     middle = 2.0
@@ -160,13 +170,8 @@ def hairline(look: np.ndarray) -> tuple[np.ndarray, float]:
     return line, 99.0
 
 
-def grow(
-    scalp: Scalp, chart: Chart, vertices: np.ndarray, look: np.ndarray, line: np.ndarray, top: float
-) -> tuple[np.ndarray, np.ndarray, float] | None:
-    """Hair of one identity: vertices (V,3) cm on the head ``vertices`` (no expression), values (V,9) for the shader, curliness.
-
-    The values are the height above the hairline, the strands' coordinates across and along, the normal, and the strands' direction.
-    """
+def grow(scalp: Scalp, chart: Chart, vertices: np.ndarray, look: np.ndarray, line: np.ndarray, top: float) -> Locks | None:
+    """Hair of one identity on its head ``vertices`` (V,3) cm, without expression; ``line`` and ``top`` from :func:`hairline`."""
     get = lambda name: float(look[column(name)])  # noqa: E731
     style = STYLES[HAIR_STYLES[int(get("hair_style"))]]
     if style is None:
@@ -249,11 +254,10 @@ def grow(
     unit = lambda v: v / np.maximum(np.linalg.norm(v, axis=-1, keepdims=True), 1e-9)  # noqa: E731
     values = np.concatenate([above[..., None], across[..., None], along[..., None], unit(normal), unit(tangent)], -1).reshape(-1, 9)
     knot, knot_values = _knot(scalp, grid, get, HAIR_STYLES[int(get("hair_style"))])
-    return (
-        np.concatenate([grid.reshape(-1, 3), knot]).astype(np.float32),
-        np.concatenate([values, knot_values]).astype(np.float32),
-        style.curly,
-    )
+    values = np.concatenate([values, knot_values]).astype(np.float32)
+    growing = (values[scalp.triangles, 0] > -0.6).any(1)  # what never grows must not hide what grows behind it
+    points = np.concatenate([grid.reshape(-1, 3), knot]).astype(np.float32)
+    return Locks(points, scalp.triangles[growing], values, style.curly)
 
 
 def _knot(scalp: Scalp, grid: np.ndarray, get, name: str) -> tuple[np.ndarray, np.ndarray]:

@@ -37,7 +37,7 @@ def sample_light(draws: Draws) -> np.ndarray:
     key_azimuth = side * np.where(frontal, n(0.05, 0.6), n(0.5, 1.15))
     key_elevation = n(0.15, 0.85)
     strength = np.where(frontal, n(0.75, 1.05), n(0.85, 1.2))
-    kelvin = draws.normal(0, 0.07)
+    kelvin = draws.normal(0, 0.05)
     warm = lambda amount: np.exp(amount[:, None] * [1.0, 0.1, -1.0])  # noqa: E731
     key = strength[:, None] * warm(kelvin)
     fill = (strength * np.where(frontal, n(0.25, 0.5), n(0.08, 0.3)))[:, None] * warm(kelvin + draws.normal(0, 0.06))
@@ -61,15 +61,16 @@ def sample_background(draws: Draws) -> np.ndarray:
     """(N, len(BACKGROUND)) float32: paper backdrops, walls and out-of-focus rooms, and what the person wears."""
     studio = draws.chance(0.4)[:, None]
     level = np.exp(draws.normal(-1.2, 0.8))[:, None]
-    hue = np.exp(np.stack([draws.normal(0, 0.15) for _ in range(3)], 1) * np.where(studio, 0.35, 1.0))
+    warmth, green = draws.normal(0, 0.22), draws.normal(0, 0.06)
+    hue = np.exp(np.stack([warmth, green, -warmth], 1) * np.where(studio, 0.35, 1.0))
     top = np.clip(level * hue, 0.004, 0.85)
     bottom = np.clip(
-        top * np.exp(draws.normal(-0.15, 0.45))[:, None] * np.exp(0.15 * np.stack([draws.normal() for _ in range(3)], 1)), 0.004, 0.85
+        top * np.exp(draws.normal(-0.15, 0.45))[:, None] * np.exp(0.07 * np.stack([draws.normal() for _ in range(3)], 1)), 0.004, 0.85
     )
     columns = [top, bottom, draws.uniform(0.2, 0.8)[:, None], draws.uniform(0.1, 0.7)[:, None], draws.uniform(0.0, 0.6)[:, None]]
     for _ in range(BLOBS):
         radius = draws.uniform(0.06, 0.4)
-        colour = np.exp(np.log(top) + draws.normal(0.1, 0.9)[:, None] + 0.25 * np.stack([draws.normal() for _ in range(3)], 1))
+        colour = np.exp(np.log(top) + draws.normal(0.1, 0.9)[:, None] + 0.15 * np.stack([draws.normal() for _ in range(3)], 1))
         shown = 1 - studio[:, 0]
         columns += [draws.uniform(-0.1, 1.1)[:, None], draws.uniform(-0.1, 1.1)[:, None], radius[:, None],
                     (shown * draws.uniform(0.15, 0.9))[:, None], np.clip(colour, 0.003, 1.2)]  # fmt: skip

@@ -23,7 +23,7 @@ from facelab.faces.world.cache import FaceCache, fill
 from facelab.faces.world.chart import harmonics, prepare
 from facelab.faces.world.draws import Draws
 from facelab.faces.world.expressions import EXPRESSIONS, Directions
-from facelab.faces.world.hair import glasses, grow, hairline, prepare_scalp
+from facelab.faces.world.hair import Locks, glasses, grow, hairline, prepare_scalp
 from facelab.faces.world.vertices import face_vertices, project, vertex_normals
 from facelab.geometry.morphable import MorphableModel
 from facelab.geometry.raster import raster_fragments, rasterize
@@ -75,7 +75,7 @@ class _Scene:
     face: np.ndarray  # (V,3)
     line: np.ndarray  # hairline over the angle round the head
     top: float  # height above which no hair grows
-    hair: tuple[np.ndarray, np.ndarray, float] | None  # vertices, values for the shader, curliness
+    hair: Locks | None
     glasses: tuple[np.ndarray, np.ndarray] | None  # vertices, triangles
 
 
@@ -279,9 +279,9 @@ class FaceWorld:
         scene = self._scene(row, truth)
         points, faces = [scene.face], [self._chart.triangles]
         if scene.hair is not None:
-            locks, values, _ = scene.hair
-            faces.append(self._scalp.triangles[(values[self._scalp.triangles, 0] > 0).all(1)] + len(points[0]))
-            points.append(locks)
+            locks = scene.hair
+            faces.append(locks.triangles[(locks.values[locks.triangles, 0] > 0).all(1)] + len(points[0]))
+            points.append(locks.vertices)
         if scene.glasses is not None:
             frame, triangles = scene.glasses
             faces.append(triangles + sum(map(len, points)))
@@ -358,7 +358,7 @@ class FaceWorld:
     def _render_some(self, rows: range, size: int, truth: dict[str, np.ndarray], out: dict[str, np.ndarray]) -> None:
         chart, rate = self._chart, 2
         side = size * rate
-        body, locks, frame = _Frame(side), _Frame(side), _Frame(side)
+        body, locks, lining, frame = _Frame(side), _Frame(side), _Frame(side), _Frame(side)
         normals, placed = np.empty_like(chart.mean), np.empty_like(chart.mean)
         picture, mask = np.empty((size, size, 3)), np.empty((size, size))
         none = np.zeros((0, 3), np.int32)
@@ -372,13 +372,18 @@ class FaceWorld:
             project(scene.face, *where, placed)
             body.draw(placed, chart.triangles)
 
-            lock_triangles, lock_values, curly = none, np.zeros((0, 9), np.float32), 0.0
+            lock_triangles, lining_triangles, lock_values, curly = none, none, np.zeros((0, 9), np.float32), 0.0
             if scene.hair is not None:
-                points, lock_values, curly = scene.hair
-                lock_triangles = self._scalp.triangles
-                at = np.empty_like(points)
-                project(points, *where, at)
+                lock_triangles, lock_values, curly = scene.hair.triangles, scene.hair.values, scene.hair.curly
+                at = np.empty_like(scene.hair.vertices)
+                project(scene.hair.vertices, *where, at)
+                (ax, ay), (bx, by), (cx, cy) = at[lock_triangles, :2].transpose(1, 2, 0)
+                outside = (bx - ax) * (cy - ay) > (by - ay) * (
+                    cx - ax
+                )  # which side of a lock is seen; behind its ragged edge shows another's inside
+                lock_triangles, lining_triangles = lock_triangles[outside], lock_triangles[~outside]
                 locks.draw(at, lock_triangles)
+                lining.draw(at, lining_triangles)
             frame_triangles, frame_normals = none, np.zeros((0, 3), np.float32)
             if scene.glasses is not None:
                 points, frame_triangles = scene.glasses
@@ -414,6 +419,8 @@ class FaceWorld:
                 chart.openness,
                 locks.parts,
                 lock_triangles,
+                lining.parts,
+                lining_triangles,
                 lock_values,
                 frame.parts,
                 frame_triangles,

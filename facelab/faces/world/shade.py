@@ -123,7 +123,7 @@ def skin(look, place, turn, normal, view, lamps, colours, shadow, openness, hair
     # beard: bluish when shaven, strands when grown
     strand = 0.5 + 0.38 * fine + 0.25 * curl
     grown = max(look.moustache * paint[MOUSTACHE], max(look.goatee * paint[GOATEE], look.cheek_beard * paint[CHEEK]))
-    grown = smooth(1.6 * grown + (0.30 * curl + 0.16 * fine) * (1.05 - 0.6 * grown), 0.35, 1.05) * min(grown * 4, 1.0)
+    grown = smooth(1.45 * grown + (0.30 * curl + 0.18 * fine) * (1.05 - 0.6 * grown), 0.30, 1.35) * min(grown * 4, 1.0)
     shaven = look.stubble * max(paint[MOUSTACHE], max(0.9 * paint[GOATEE], 0.8 * paint[CHEEK])) * (1 - grown)
     shade_of_beard = shaven * (0.42 + 0.22 * strand)
     over(
@@ -134,7 +134,7 @@ def skin(look, place, turn, normal, view, lamps, colours, shadow, openness, hair
         shade_of_beard,
     )
     hairy = 0.60 + 0.75 * strand
-    over(colour, look.beard_r * hairy, look.beard_g * hairy, look.beard_b * hairy, 0.93 * grown)
+    over(colour, look.beard_r * hairy, look.beard_g * hairy, look.beard_b * hairy, 0.90 * grown)
     # make-up and lids
     over(colour, look.eyeshadow_r, look.eyeshadow_g, look.eyeshadow_b, look.eyeshadow * 0.8 * paint[LID])
     # lips: vertical furrows, darker where they meet
@@ -324,6 +324,20 @@ def hair(look, curly, above, across, along, normal, tangent, view, lamps, colour
 
 
 @kernel
+def lock_light(look, curly, corners, weights, values, view, lamps, colours, tile, grain, wide, value, colour):
+    """``hair`` at a point of a triangle of the hair's mesh."""
+    value[:] = 0
+    for k in range(3):
+        for c in range(9):
+            value[c] += weights[k] * values[corners[k], c]
+    if value[0] < -1.5:
+        return 0.0
+    length = math.sqrt(value[3] ** 2 + value[4] ** 2 + value[5] ** 2) + 1e-9
+    normal, tangent = (value[3] / length, value[4] / length, value[5] / length), (value[6], value[7], value[8])
+    return hair(look, curly, value[0], value[1], value[2], normal, tangent, view, lamps, colours, tile, grain, wide, colour)
+
+
+@kernel
 def lid_distance(lids, side, x, y, scale):
     """cm from a sample down to the upper lid's edge above it and up to the lower lid's below it; ``lids`` (2,2,4,2) samples."""
     ax, ay = lids[side, 0, 3, 0] - lids[side, 0, 0, 0], lids[side, 0, 3, 1] - lids[side, 0, 0, 1]
@@ -362,6 +376,8 @@ def compose(
     openness,
     locks,
     lock_triangles,
+    lining,
+    lining_triangles,
     lock_values,
     frame,
     frame_triangles,
@@ -385,17 +401,19 @@ def compose(
 ):
     """Shades every sample of a face and lays the mean of each pixel's ``rate`` x ``rate`` samples over the background.
 
-    ``body``, ``locks``, ``frame``: (depth, triangle, weights) of head, hair and glasses; ``lock_values`` (V,9) above the hairline,
-    across, along, normal, tangent; ``picture`` (H,W,3) background in, picture out; ``mask`` (H,W) share of seen face, out.
+    ``body``, ``locks``, ``lining``, ``frame``: (depth, triangle, weights) of the head, the hair's outside and inside, and glasses;
+    ``lock_values`` (V,9) above the hairline, across, along, normal, tangent; ``picture`` (H,W,3) background in,
+    picture out; ``mask`` (H,W) share of seen face, out.
     """
     height, width = picture.shape[:2]
     depth, index, weights = body
     lock_depth, lock_index, lock_weights = locks
+    lining_depth, lining_index, lining_weights = lining
     frame_depth, frame_index, frame_weights = frame
     paint, grain, wide = np.empty(LAYERS), np.empty(NOISES), np.empty(NOISES)
     colour, light = np.empty(3), np.empty(6)
     at, n, shadow, value = np.empty(3), np.empty(3), np.empty(3), np.empty(9)
-    has_hair, has_frame = lock_triangles.shape[0] > 0, frame_triangles.shape[0] > 0
+    has_hair, has_frame = lock_values.shape[0] > 0, frame_triangles.shape[0] > 0
     per_sample = 1.0 / (rate * rate)
     for row in range(height):
         for column in range(width):
@@ -404,8 +422,9 @@ def compose(
                 y, x = row * rate + sample // rate, column * rate + sample % rate
                 f = index[y, x]
                 hair_f = lock_index[y, x] if has_hair else -1
+                lining_f = lining_index[y, x] if has_hair else -1
                 frame_f = frame_index[y, x] if has_frame else -1
-                if f < 0 and hair_f < 0 and frame_f < 0:
+                if f < 0 and hair_f < 0 and lining_f < 0 and frame_f < 0:
                     continue
                 nearest = depth[y, x] if f >= 0 else -1e30
                 alpha = 0.0
@@ -423,23 +442,46 @@ def compose(
                     cover += 1
                     continue
                 if hair_f >= 0 and lock_depth[y, x] > nearest:
-                    value[:] = 0
-                    for k in range(3):
-                        v = lock_triangles[hair_f, k]
-                        for c in range(9):
-                            value[c] += lock_weights[y, x, k] * lock_values[v, c]
-                    if value[0] > -1.5:
-                        length = math.sqrt(value[3] ** 2 + value[4] ** 2 + value[5] ** 2) + 1e-9
-                        hair_normal = (value[3] / length, value[4] / length, value[5] / length)
-                        tangent = (value[6], value[7], value[8])
-                        alpha = hair(
-                            look, curly, value[0], value[1], value[2], hair_normal, tangent, view, lamps, colours, tile, grain, wide, colour
-                        )
-                        hair_r, hair_g, hair_b = colour[0], colour[1], colour[2]
+                    alpha = lock_light(
+                        look,
+                        curly,
+                        lock_triangles[hair_f],
+                        lock_weights[y, x],
+                        lock_values,
+                        view,
+                        lamps,
+                        colours,
+                        tile,
+                        grain,
+                        wide,
+                        value,
+                        colour,
+                    )
+                    hair_r, hair_g, hair_b = alpha * colour[0], alpha * colour[1], alpha * colour[2]
+                if lining_f >= 0 and lining_depth[y, x] > nearest and alpha < 0.99:
+                    behind = (1 - alpha) * lock_light(
+                        look,
+                        curly,
+                        lining_triangles[lining_f],
+                        lining_weights[y, x],
+                        lock_values,
+                        view,
+                        lamps,
+                        colours,
+                        tile,
+                        grain,
+                        wide,
+                        value,
+                        colour,
+                    )
+                    alpha += behind
+                    hair_r += behind * colour[0]
+                    hair_g += behind * colour[1]
+                    hair_b += behind * colour[2]
                 if f < 0 or alpha > 0.99:
-                    r += alpha * hair_r
-                    g += alpha * hair_g
-                    b += alpha * hair_b
+                    r += hair_r
+                    g += hair_g
+                    b += hair_b
                     cover += alpha
                     continue
                 at[:] = 0
@@ -474,7 +516,7 @@ def compose(
                     deep = smooth(at[2] - 0.25 * abs(at[0]), front - 4.0, front - 0.6)
                     if part == IS_TEETH:
                         colour[0], colour[1], colour[2] = 0.60 * light[0], 0.53 * light[1], 0.43 * light[2]
-                        deep = 0.25 + 0.55 * deep
+                        deep = 0.42 + 0.55 * deep
                     else:
                         colour[0], colour[1], colour[2] = 0.22 * light[0], 0.055 * light[1], 0.05 * light[2]
                         deep = 0.16 + 0.5 * deep
@@ -500,9 +542,9 @@ def compose(
                         line = hairline[low] + (place - low) * (hairline[low + 1] - hairline[low])
                         above = min(at[1] - line, top - at[1])
                         skin(look, at, turn, n, view, lamps, colours, shadow, free, above, detail, paint, tile, grain, wide, colour, light)
-                r += alpha * hair_r + (1 - alpha) * colour[0]
-                g += alpha * hair_g + (1 - alpha) * colour[1]
-                b += alpha * hair_b + (1 - alpha) * colour[2]
+                r += hair_r + (1 - alpha) * colour[0]
+                g += hair_g + (1 - alpha) * colour[1]
+                b += hair_b + (1 - alpha) * colour[2]
                 cover += 1
                 if part != IS_NECK:
                     seen += 1 - alpha

@@ -192,7 +192,7 @@ def _read_facelab(path: Path) -> tuple[MorphableModel, bool]:
             tensor("identity_basis").float(),
             tensor("expression_basis").float(),
             tuple(file.metadata()["expression_names"].split(",")),
-            tensor("parts"),
+            tensor("parts").clone(),  # out of the file's mapping: a file rewritten later must not change, or crash, a loaded model
         ), True
 
 

@@ -9,6 +9,10 @@ PACKAGE = Path(__file__).parent
 WEIGHTS = PACKAGE / "weights"
 
 
+PROFILES = ("smoke", "cpu", "gpu", "paper")
+"""Sizes at which a notebook runs: CI and a first look, a laptop, a GPU, the papers' own."""
+
+
 class Reading(enum.Enum):
     """How a formula with a known erratum is computed: as the paper prints it, or as it must have been meant."""
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 import facelab
-from facelab.core import ShapeError
+from facelab.core import PROFILES, ShapeError
 from facelab.faces.world.vertices import vertex_normals
 from facelab.geometry.morphable import EYE, MOUTH, TEETH, MorphableModel
 from facelab.geometry.raster import rasterize
@@ -27,7 +27,12 @@ CLUSTERS = ((31, 119, 180), (255, 127, 14), (44, 160, 44), (214, 39, 40), (148, 
 
 
 def begin(profile: str, seed: int) -> str:
-    """The first line of every notebook: inline figures become small JPEGs in one style; returns the banner with device and versions."""
+    """The first line of every notebook: inline figures become small JPEGs in one style; returns the banner with device and versions.
+
+    Raises ShapeError for a profile that is none of ``facelab.core.PROFILES``.
+    """
+    if profile not in PROFILES:
+        raise ShapeError(f"no profile called {profile!r}; there are {', '.join(PROFILES)}")
     from matplotlib_inline.backend_inline import set_matplotlib_formats
 
     set_matplotlib_formats("jpeg", pil_kwargs={"quality": 73}, dpi=74)

@@ -114,3 +114,8 @@ def test_house_dashes_what_is_not_built():
     built, planned = figure.axes[0].patches[:2]
     assert built.get_linestyle() in ("-", "solid") and planned.get_linestyle() in ("--", "dashed")
     assert [t.get_text() for t in figure.axes[0].texts if t.get_text()] == ["core", "errors", "papers", "fvae", "af_vae"]
+
+
+def test_an_unknown_profile_is_named():
+    with pytest.raises(ShapeError, match="gpuu.*smoke, cpu, gpu, paper"):
+        show.begin("gpuu", 0)

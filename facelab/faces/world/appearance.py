@@ -115,9 +115,9 @@ def sample_appearance(draws: Draws) -> np.ndarray:
     )
     hair = _mixed(draws, _HAIRS, colours)
     fair = np.clip((hair[:, 0] - 0.08) / 0.2, 0, 1)
-    grey = np.clip(draws.normal(1.4 * old**1.3 - 0.25, 0.25), 0, 1) * (1 - 0.6 * woman * draws.chance(0.6))
-    hair = hair * (1 - grey[:, None]) + grey[:, None] * np.array([0.42, 0.405, 0.385]) * draws.uniform(0.55, 1.2)[:, None]
-    brow = np.minimum(hair, 0.16 * np.array([1, 0.68, 0.42])) * draws.uniform(0.35, 0.7)[:, None] + 0.001
+    grey = np.clip(draws.normal(1.5 * old**1.2 - 0.15, 0.25), 0, 1) * (1 - 0.6 * woman * draws.chance(0.6))
+    hair = hair * (1 - grey[:, None]) + grey[:, None] * np.array([0.42, 0.41, 0.40]) * draws.uniform(0.55, 1.2)[:, None]
+    brow = np.minimum(hair, 0.16 * np.array([1, 0.68, 0.42])) * draws.uniform(0.4, 0.8)[:, None] + 0.001
     f["brow_thickness"] = draws.normal(0.60 + 0.20 * male, 0.13) * (1 - 0.1 * old)
     f["brow_density"] = np.clip(draws.normal(0.85 + 0.08 * male - 0.15 * fair, 0.12), 0.5, 1.1)
     f["brow_arch"] = draws.normal(0.10 * woman - 0.02, 0.10)

@@ -8,7 +8,6 @@ the shader reads layers at a pixel's place on the mean face, so paint moves with
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numba
 import numpy as np
@@ -41,9 +40,8 @@ class Chart:
     openness: np.ndarray  # (V,) share of the cosine-weighted hemisphere above a vertex that is free
 
 
-@lru_cache(maxsize=2)
 def prepare(model: MorphableModel) -> Chart:
-    """Bakes a model's chart: a few seconds, once for all the worlds on it."""
+    """Bakes a model's chart: about a second."""
     mean = np.ascontiguousarray(model.mean, np.float32)
     triangles, landmarks = np.ascontiguousarray(model.triangles, np.int32), np.asarray(model.landmarks)
     parts = np.ascontiguousarray(model.parts, np.uint8)
@@ -54,7 +52,7 @@ def prepare(model: MorphableModel) -> Chart:
     return Chart(
         mean, triangles, landmarks, parts,
         np.ascontiguousarray(model.identity_basis, np.float32), np.ascontiguousarray(model.expression_basis, np.float32),
-        axis, eyes, _halvings(_layers(mean, triangles, parts, mean[landmarks], axis), 4), _halvings(_noise(), 6), visibility, openness**1.3,
+        axis, eyes, _halvings(_layers(mean, triangles, parts, mean[landmarks], axis), 4), _halvings(_noise(), 5), visibility, openness**1.3,
     )  # fmt: skip
 
 

@@ -9,14 +9,14 @@ from facelab.faces.world.draws import Draws
 
 RECIPES: dict[str, dict[str, float]] = {
     "neutral": {},
-    "smile": {"smile": 0.85, "squint": 0.22, "jaw_open": 0.10, "upper_lip_raise": 0.18, "corner_pull": 0.25},
+    "smile": {"smile": 0.85, "squint": 0.30, "jaw_open": 0.10, "upper_lip_raise": 0.18, "corner_pull": 0.25},
     "surprise": {"brow_inner_up": 0.85, "brow_outer_up": 0.8, "jaw_open": 0.50, "eyes_wide": 0.7},
-    "squint": {"squint": 0.75, "brow_furrow": 0.40, "blink": 0.06, "nose_wrinkle": 0.15},
+    "squint": {"squint": 0.85, "brow_furrow": 0.40, "blink": 0.10, "nose_wrinkle": 0.15},
     "disgust": {"nose_wrinkle": 0.9, "upper_lip_raise": 0.55, "brow_furrow": 0.45, "squint": 0.45, "frown": 0.25},
     "scream": {"jaw_open": 1.0, "brow_furrow": 0.35, "squint": 0.5, "nose_wrinkle": 0.35, "upper_lip_raise": 0.35, "lip_stretch": 0.3},
     "fear": {"brow_inner_up": 0.9, "brow_furrow": 0.35, "eyes_wide": 0.85, "lip_stretch": 0.55, "jaw_open": 0.22},
     "sad": {"brow_inner_up": 0.75, "frown": 0.75, "blink": 0.12, "lip_press": 0.15},
-    "anger": {"brow_furrow": 1.0, "lip_press": 0.55, "squint": 0.25, "frown": 0.25, "nose_wrinkle": 0.25, "eyes_wide": 0.2},
+    "anger": {"brow_furrow": 1.0, "lip_press": 0.55, "squint": 0.35, "frown": 0.25, "nose_wrinkle": 0.25, "eyes_wide": 0.2},
 }
 """Strengths of directions, named as in the default model; ``blink`` and ``corner_pull`` stand for both sides."""
 

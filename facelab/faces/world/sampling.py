@@ -405,7 +405,6 @@ class FaceWorld:
             )[..., :2]
             lights.paint_background(truth["background"][row], size, picture)
             detail, tile = _level(chart.layers, 26.0, density), _level(chart.noise, 60.0, density)
-            far_detail, far_tile = _level(chart.layers, 26.0, density / rate), _level(chart.noise, 60.0, density / rate)
             front = float(chart.mean[chart.landmarks[62], 2])
             shade.compose(
                 look,
@@ -439,8 +438,6 @@ class FaceWorld:
                 scene.top,
                 detail,
                 tile,
-                far_detail,
-                far_tile,
                 rate,
                 picture,
                 mask,

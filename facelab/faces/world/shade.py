@@ -32,23 +32,19 @@ def smooth(value, low, high):
 
 @kernel
 def fetch(image, v, u, wrap, out):
-    """Bilinear texel of (h, w, C) at row v, column u in [0, 1) of the image's sides, all channels; sides that wrap are powers of 2."""
+    """Bilinear texel of (h, w, C) at row v, column u in [0, 1) of the image's sides, all channels."""
     h, w, channels = image.shape
     y, x = v * h - 0.5, u * w - 0.5
     y0, x0 = math.floor(y), math.floor(x)
     fy, fx = y - y0, x - x0
     if wrap:
-        ya, yb, xa, xb = y0 & (h - 1), (y0 + 1) & (h - 1), x0 & (w - 1), (x0 + 1) & (w - 1)
+        ya, yb, xa, xb = y0 % h, (y0 + 1) % h, x0 % w, (x0 + 1) % w
     else:
         ya, yb = min(max(y0, 0), h - 1), min(max(y0 + 1, 0), h - 1)
         xa, xb = min(max(x0, 0), w - 1), min(max(x0 + 1, 0), w - 1)
     waa, wab, wba, wbb = (1 - fy) * (1 - fx), (1 - fy) * fx, fy * (1 - fx), fy * fx
-    texels = image.reshape(-1)
-    aa, ab = np.uint64((ya * w + xa) * channels), np.uint64((ya * w + xb) * channels)
-    ba, bb = np.uint64((yb * w + xa) * channels), np.uint64((yb * w + xb) * channels)
-    for i in range(channels):
-        c = np.uint64(i)
-        out[c] = waa * texels[aa + c] + wab * texels[ab + c] + wba * texels[ba + c] + wbb * texels[bb + c]
+    for c in range(channels):
+        out[c] = waa * image[ya, xa, c] + wab * image[ya, xb, c] + wba * image[yb, xa, c] + wbb * image[yb, xb, c]
 
 
 @kernel
@@ -367,133 +363,6 @@ def lid_distance(lids, side, x, y, scale):
 
 
 @kernel
-def at_sample(corners, weight, mean, normals, shadows, openness, at, n, shadow):
-    """What a triangle's vertices say at a sample: place on the mean face, normal, lamps' shadows (all out), and the free share of sky."""
-    at[:] = 0
-    n[:] = 0
-    shadow[:] = 0
-    free = 0.0
-    for k in range(3):
-        v = corners[k]
-        for c in range(3):
-            at[c] += weight[k] * mean[v, c]
-            n[c] += weight[k] * normals[v, c]
-            shadow[c] += weight[k] * shadows[v, c]
-        free += weight[k] * openness[v]
-    return free
-
-
-@kernel
-def outwards(n, view):
-    """Makes a normal a unit vector that faces the camera."""
-    length = math.sqrt(n[0] * n[0] + n[1] * n[1] + n[2] * n[2]) + 1e-9
-    n[0] /= length
-    n[1] /= length
-    n[2] /= length
-    if n[0] * view[0] + n[1] * view[1] + n[2] * view[2] < 0:
-        n[0], n[1], n[2] = -n[0], -n[1], -n[2]
-
-
-@kernel
-def neckline(wear, at, turn):
-    """Height below which the neck is clothed."""
-    ahead = 0.5 + 0.5 * math.cos(turn)
-    dip = max(1 - abs(at[0]) / 5.5, 0.0) * smooth(wear.neckline, 0.45, 0.75)
-    return -14.3 - 2.6 * ahead * ahead - 2.4 * dip * ahead + 1.2 * (wear.collar - 0.5)
-
-
-@kernel
-def above_hairline(hairline, top, at, turn):
-    """cm above the line from which hair grows; negative on bare skin."""
-    place = (turn / math.pi * 0.5 + 0.5) * HAIRLINE_STEPS
-    low = min(int(place), HAIRLINE_STEPS - 1)
-    line = hairline[low] + (place - low) * (hairline[low + 1] - hairline[low])
-    return min(at[1] - line, top - at[1])
-
-
-@kernel
-def surface(
-    look, wear, part, at, n, shadow, free, x, y, view, lamps, colours, gaze, eyes, lids, front, axis, scale, hairline, top,
-    detail, tile, paint, grain, wide, light, colour,
-):  # fmt: skip
-    """Light from a point of the head, whichever part it belongs to (colour, out)."""
-    turn = math.atan2(at[0], at[2] - axis)
-    if part == IS_EYE:
-        side = 0 if at[0] < 0 else 1
-        upper, lower = lid_distance(lids, side, x, y, scale)
-        at[0] -= eyes[side, 0]
-        at[1] -= eyes[side, 1]
-        at[2] -= eyes[side, 2]
-        eye(look, at, eyes[side, 3], gaze, upper, lower, view, lamps, colours, shadow, free, tile, grain, colour)
-    elif part == IS_TEETH or part == IS_MOUTH:
-        lit(n, n, view, lamps, colours, np.ones(3), 0.6, 1.0, 0.2, 0.1, 0.1, light)
-        deep = smooth(at[2] - 0.25 * abs(at[0]), front - 4.0, front - 0.6)
-        if part == IS_TEETH:
-            colour[0], colour[1], colour[2] = 0.60 * light[0], 0.53 * light[1], 0.43 * light[2]
-            deep = 0.42 + 0.55 * deep
-        else:
-            colour[0], colour[1], colour[2] = 0.22 * light[0], 0.055 * light[1], 0.05 * light[2]
-            deep = 0.16 + 0.5 * deep
-        for c in range(3):
-            colour[c] = deep * (colour[c] + 0.5 * light[3 + c])
-    else:
-        collar = neckline(wear, at, turn)
-        if part == IS_NECK and at[1] < collar:
-            fetch(tile, 0.03 * at[1], 0.03 * at[0] + look.texture_x, True, grain)
-            hem = smooth(collar - at[1], 0.0, 0.35)
-            lit(n, n, view, lamps, colours, shadow, free, 0.0, 0.1, 0.1, 0.1, light)
-            tone = (0.72 + 0.28 * hem) * (1 + 0.10 * grain[COARSE])
-            colour[0], colour[1], colour[2] = (
-                wear.cloth_r * tone * light[0],
-                wear.cloth_g * tone * light[1],
-                wear.cloth_b * tone * light[2],
-            )
-        else:
-            above = above_hairline(hairline, top, at, turn)
-            skin(look, at, turn, n, view, lamps, colours, shadow, free, above, detail, paint, tile, grain, wide, colour, light)
-
-
-@kernel
-def one_patch(row, column, rate, body, locks, lining, frame, has_hair, has_frame, triangles, parts):
-    """Whether a pixel's samples all show one unbroken piece of skin or cloth, with no hair or glasses before it."""
-    lowest, highest, part = 1e30, -1e30, -1
-    for sample in range(rate * rate):
-        y, x = row * rate + sample // rate, column * rate + sample % rate
-        f = body[1][y, x]
-        if f < 0:
-            return False
-        z = body[0][y, x]  # where a layer is absent its depth is -inf
-        if (has_hair and (locks[0][y, x] > z or lining[0][y, x] > z)) or (has_frame and frame[0][y, x] > z):
-            return False
-        own = np.int64(parts[triangles[f, 0]])
-        if part >= 0 and own != part:
-            return False
-        part = own
-        lowest, highest = min(lowest, z), max(highest, z)
-    return (part == IS_SKIN or part == IS_NECK) and highest - lowest < 2.5
-
-
-@kernel
-def plainly_painted(look, wear, part, at, axis, hairline, top, detail, paint):
-    """Whether nothing with a sharp edge is painted here: lips, brows, lashes, nostrils, beard, scalp or the hem of the cloth."""
-    turn = math.atan2(at[0], at[2] - axis)
-    if part == IS_NECK:
-        height = at[1] - neckline(wear, at, turn)
-        if height < -0.6:
-            return True
-        if height < 0.25:
-            return False
-    if above_hairline(hairline, top, at, turn) > -0.7:
-        return False
-    fetch(detail, (Y_HIGH - at[1]) / (Y_HIGH - Y_LOW), (turn - A_LOW) / (A_HIGH - A_LOW), False, paint)
-    beard = max(look.moustache, look.stubble) * paint[MOUSTACHE] + max(look.goatee, look.stubble) * paint[GOATEE]
-    beard += max(look.cheek_beard, look.stubble) * paint[CHEEK]
-    brow = -0.3 < paint[BROW_T] < 1.3 and abs(paint[BROW_D]) < 0.9
-    sharp = paint[LIPS] + paint[LIP_LINE] + paint[LASH] + paint[NOSTRIL] + look.eyeshadow * paint[LID]
-    return not brow and sharp < 0.03 and beard < 0.05
-
-
-@kernel
 def compose(
     look,
     wear,
@@ -526,15 +395,11 @@ def compose(
     top,
     detail,
     tile,
-    far_detail,
-    far_tile,
     rate,
     picture,
     mask,
 ):
-    """Shades a face and lays the mean of each pixel's ``rate`` x ``rate`` samples over the background.
-
-    Where all of them show one plain patch, it is shaded once, with the paint and noise of a pixel's coarseness (``far_``).
+    """Shades every sample of a face and lays the mean of each pixel's ``rate`` x ``rate`` samples over the background.
 
     ``body``, ``locks``, ``lining``, ``frame``: (depth, triangle, weights) of the head, the hair's outside and inside, and glasses;
     ``lock_values`` (V,9) above the hairline, across, along, normal, tangent; ``picture`` (H,W,3) background in,
@@ -548,36 +413,10 @@ def compose(
     paint, grain, wide = np.empty(LAYERS), np.empty(NOISES), np.empty(NOISES)
     colour, light = np.empty(3), np.empty(6)
     at, n, shadow, value = np.empty(3), np.empty(3), np.empty(3), np.empty(9)
-    place, facing, shade = np.empty(3), np.empty(3), np.empty(3)
     has_hair, has_frame = lock_values.shape[0] > 0, frame_triangles.shape[0] > 0
     per_sample = 1.0 / (rate * rate)
     for row in range(height):
         for column in range(width):
-            if one_patch(row, column, rate, body, locks, lining, frame, has_hair, has_frame, triangles, parts):
-                place[:] = 0
-                facing[:] = 0
-                shade[:] = 0
-                open_sky = 0.0
-                y = x = 0
-                for sample in range(rate * rate):
-                    y, x = row * rate + sample // rate, column * rate + sample % rate
-                    f = index[y, x]
-                    open_sky += per_sample * at_sample(triangles[f], weights[y, x], mean, normals, shadows, openness, at, n, shadow)
-                    for c in range(3):
-                        place[c] += per_sample * at[c]
-                        facing[c] += per_sample * n[c]
-                        shade[c] += per_sample * shadow[c]
-                part = parts[triangles[index[y, x], 0]]
-                if plainly_painted(look, wear, part, place, axis, hairline, top, far_detail, paint):
-                    outwards(facing, view)
-                    surface(
-                        look, wear, part, place, facing, shade, open_sky, x, y, view, lamps, colours, gaze, eyes, lids, front, axis, scale,
-                        hairline, top, far_detail, far_tile, paint, grain, wide, light, colour,
-                    )  # fmt: skip
-                    for c in range(3):
-                        picture[row, column, c] = colour[c]
-                    mask[row, column] = 0.0 if part == IS_NECK else 1.0
-                    continue
             r = g = b = cover = seen = 0.0
             for sample in range(rate * rate):
                 y, x = row * rate + sample // rate, column * rate + sample % rate
@@ -645,13 +484,64 @@ def compose(
                     b += hair_b
                     cover += alpha
                     continue
+                at[:] = 0
+                n[:] = 0
+                shadow[:] = 0
+                free = 0.0
+                for k in range(3):
+                    v = triangles[f, k]
+                    weight = weights[y, x, k]
+                    for c in range(3):
+                        at[c] += weight * mean[v, c]
+                        n[c] += weight * normals[v, c]
+                        shadow[c] += weight * shadows[v, c]
+                    free += weight * openness[v]
+                length = math.sqrt(n[0] * n[0] + n[1] * n[1] + n[2] * n[2]) + 1e-9
+                n[0] /= length
+                n[1] /= length
+                n[2] /= length
+                if n[0] * view[0] + n[1] * view[1] + n[2] * view[2] < 0:
+                    n[0], n[1], n[2] = -n[0], -n[1], -n[2]
                 part = parts[triangles[f, 0]]
-                free = at_sample(triangles[f], weights[y, x], mean, normals, shadows, openness, at, n, shadow)
-                outwards(n, view)
-                surface(
-                    look, wear, part, at, n, shadow, free, x, y, view, lamps, colours, gaze, eyes, lids, front, axis, scale, hairline, top,
-                    detail, tile, paint, grain, wide, light, colour,
-                )  # fmt: skip
+                turn = math.atan2(at[0], at[2] - axis)
+                if part == IS_EYE:
+                    side = 0 if at[0] < 0 else 1
+                    upper, lower = lid_distance(lids, side, x, y, scale)
+                    at[0] -= eyes[side, 0]
+                    at[1] -= eyes[side, 1]
+                    at[2] -= eyes[side, 2]
+                    eye(look, at, eyes[side, 3], gaze, upper, lower, view, lamps, colours, shadow, free, tile, grain, colour)
+                elif part == IS_TEETH or part == IS_MOUTH:
+                    lit(n, n, view, lamps, colours, np.ones(3), 0.6, 1.0, 0.2, 0.1, 0.1, light)
+                    deep = smooth(at[2] - 0.25 * abs(at[0]), front - 4.0, front - 0.6)
+                    if part == IS_TEETH:
+                        colour[0], colour[1], colour[2] = 0.60 * light[0], 0.53 * light[1], 0.43 * light[2]
+                        deep = 0.42 + 0.55 * deep
+                    else:
+                        colour[0], colour[1], colour[2] = 0.22 * light[0], 0.055 * light[1], 0.05 * light[2]
+                        deep = 0.16 + 0.5 * deep
+                    for c in range(3):
+                        colour[c] = deep * (colour[c] + 0.5 * light[3 + c])
+                else:
+                    ahead = 0.5 + 0.5 * math.cos(turn)
+                    dip = max(1 - abs(at[0]) / 5.5, 0.0) * smooth(wear.neckline, 0.45, 0.75)
+                    collar = -14.3 - 2.6 * ahead * ahead - 2.4 * dip * ahead + 1.2 * (wear.collar - 0.5)
+                    if part == IS_NECK and at[1] < collar:
+                        fetch(tile, 0.03 * at[1], 0.03 * at[0] + look.texture_x, True, grain)
+                        hem = smooth(collar - at[1], 0.0, 0.35)
+                        lit(n, n, view, lamps, colours, shadow, free, 0.0, 0.1, 0.1, 0.1, light)
+                        tone = (0.72 + 0.28 * hem) * (1 + 0.10 * grain[COARSE])
+                        colour[0], colour[1], colour[2] = (
+                            wear.cloth_r * tone * light[0],
+                            wear.cloth_g * tone * light[1],
+                            wear.cloth_b * tone * light[2],
+                        )
+                    else:
+                        place = (turn / math.pi * 0.5 + 0.5) * HAIRLINE_STEPS
+                        low = min(int(place), HAIRLINE_STEPS - 1)
+                        line = hairline[low] + (place - low) * (hairline[low + 1] - hairline[low])
+                        above = min(at[1] - line, top - at[1])
+                        skin(look, at, turn, n, view, lamps, colours, shadow, free, above, detail, paint, tile, grain, wide, colour, light)
                 r += hair_r + (1 - alpha) * colour[0]
                 g += hair_g + (1 - alpha) * colour[1]
                 b += hair_b + (1 - alpha) * colour[2]

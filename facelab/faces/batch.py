@@ -25,7 +25,7 @@ class FaceBatch:
     field                       shape       meaning
     ==========================  ==========  =====================================================================
     image                       N,3,H,W     float32 in [-1, 1]
-    landmarks                   N,68,2      pixels, iBUG order
+    landmarks                   N,L,2       pixels; L = 68 of a face, iBUG order; others: ``facelab.geometry.boundary``
     identity                    N           int64 label
     expression                  N           int64 label, index into ``facelab.faces.EXPRESSIONS``
     pose                        N,3         radians: yaw, pitch, roll

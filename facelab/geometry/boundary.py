@@ -27,6 +27,19 @@ CURVES: dict[str, tuple[int, ...]] = {
 """The 13 boundary lines and the iBUG-68 landmarks each one passes through. Right and left are the face's own. Two lids that share
 their corners close an eye, and keep its corners sharp where one closed spline would round them; lips likewise."""
 
+_FINGERS = ("thumb", "index", "middle", "ring", "little")
+_HAND: dict[str, tuple[int, ...]] = {
+    f"{finger}_{bone}": (bone and 4 * i + bone, 4 * i + bone + 1) for i, finger in enumerate(_FINGERS) for bone in range(4)
+}  # 0 is the wrist, then four joints a finger from the palm outwards, as OpenPose and MediaPipe count them: twenty straight bones
+_CAT: dict[str, tuple[int, ...]] = {
+    "eyes": (0, 1), "eye_left_mouth": (0, 2), "eye_right_mouth": (1, 2), "ear_left_outer": (3, 4), "ear_left_inner": (4, 5),
+    "brow": (5, 6), "ear_right_inner": (6, 7), "ear_right_outer": (7, 8),
+}  # fmt: skip  # the CAT data set's points; left is the picture's left, and an ear's middle point is its tip
+
+STRUCTURES: dict[int, dict[str, tuple[int, ...]]] = {68: CURVES, 21: _HAND, 9: _CAT}
+"""The lines of each structure, by its number of landmarks: a face (iBUG), a hand (OpenPose, MediaPipe), a cat's head (CAT data set).
+Two landmarks make a straight line. Another kind of thing is one more entry."""
+
 STEPS = 16  # straight steps in which an interval between two landmarks is measured: arc length to about 1 in 10,000
 
 
@@ -80,7 +93,7 @@ def _even_spline(points, samples):  # pragma: no cover (compiled)
 
 @numba.njit(cache=True, nogil=True)
 def _even_splines(landmarks, curves, counts, samples):  # pragma: no cover (compiled)
-    """(N, 68) landmarks -> (N, C, samples): every curve of every face; points are x + iy."""
+    """(N, L) landmarks -> (N, C, samples): every curve of every face; points are x + iy."""
     out = np.empty((len(landmarks), len(curves), samples), np.complex128)
     for n in range(len(landmarks)):
         for c in range(len(curves)):
@@ -91,45 +104,49 @@ def _even_splines(landmarks, curves, counts, samples):  # pragma: no cover (comp
 def _landmark_array(landmarks: Tensor | NDArray) -> NDArray:
     points = np.array(landmarks.detach().cpu().numpy() if isinstance(landmarks, Tensor) else landmarks, dtype=np.float64, order="C")
     points = points[None] if points.ndim == 2 else points
-    if points.ndim != 3 or points.shape[1:] != (68, 2):
-        raise ShapeError(f"landmarks must be (N, 68, 2) or (68, 2) pixels, got {np.shape(landmarks)}")
+    if points.ndim != 3 or points.shape[1] not in STRUCTURES or points.shape[2] != 2:
+        known = ", ".join(f"(N, {count}, 2)" for count in STRUCTURES)
+        raise ShapeError(f"landmarks must be {known}, or one of them without N, in pixels; got {np.shape(landmarks)}")
     if not np.isfinite(points).all():
         bad = np.unique(np.nonzero(~np.isfinite(points))[0]).tolist()
         raise ShapeError(f"landmarks of face {bad[:5]} are not finite: find them again, or leave these faces out")
     spread = np.ptp(points, axis=1).max(1) if len(points) else np.ones(0)
     if (spread <= 0).any():
-        raise ShapeError(f"the 68 landmarks of face {np.nonzero(spread <= 0)[0][:5].tolist()} are one point: not a face")
+        raise ShapeError(f"all landmarks of face {np.nonzero(spread <= 0)[0][:5].tolist()} are one point: not a face")
     return points
 
 
 def boundary_curves(landmarks: Tensor | NDArray, samples: int = 64) -> dict[str, Tensor]:
-    r"""The 13 boundary lines of a face, as natural cubic splines through its landmarks.
+    r"""The boundary lines of a face, 13 of them, or those of another structure, as natural cubic splines through its landmarks.
 
     Each component's spline is parametrised by chord length, :math:`t_0 = 0,\ t_{i+1} = t_i + \lVert p_{i+1} - p_i \rVert`,
     and sampled at equal steps of arc length.
 
     Args:
-        landmarks: (N, 68, 2) or (68, 2) pixels (x, y), iBUG order; off the picture is fine.
+        landmarks: (N, L, 2) or (L, 2) pixels (x, y), where L says what it is, see ``STRUCTURES``: 68 a face, 21 a hand, 9 a cat's head;
+            off the picture is fine.
         samples: points on each curve, at least 2.
 
     Returns:
-        name -> (N, samples, 2) float32 pixels, in the order of ``CURVES``, on the device of the landmarks.
+        name -> (N, samples, 2) float32 pixels, in the order of ``STRUCTURES[L]``, on the device of the landmarks.
 
     Raises:
-        ShapeError: another shape, a coordinate that is not finite, 68 landmarks in one point.
+        ShapeError: another shape, a coordinate that is not finite, all landmarks in one point.
 
     Source: Wu et al., "Look at Boundary" (CVPR 2018), which AF-VAE's F_omega uses: landmarks are interpolated to 13 lines. There
     98 landmarks are interpolated; we have 68. Natural cubic splines at even arc length as in code by an author of AF-VAE.
+    AF-VAE's Fig. 7 draws hands from 21 key points and cats from 9; it does not say how these are joined, so the lines are ours.
     """
     if samples < 2:
         raise ShapeError(f"samples must be at least 2, got {samples}")
-    counts = np.array([len(index) for index in CURVES.values()])
-    padded = np.array([index + index[-1:] * (17 - len(index)) for index in CURVES.values()])  # (13, 17)
-    points = _landmark_array(landmarks).view(np.complex128)[..., 0]  # (N, 68), x + iy
-    lines = _even_splines(points, padded, counts, samples)[..., None].view(np.float64)  # (N, 13, S, 2)
+    points = _landmark_array(landmarks).view(np.complex128)[..., 0]  # (N, L), x + iy
+    curves = STRUCTURES[points.shape[1]]
+    counts = np.array([len(index) for index in curves.values()])
+    padded = np.array([index + index[-1:] * (counts.max() - len(index)) for index in curves.values()])  # (C, longest)
+    lines = _even_splines(points, padded, counts, samples)[..., None].view(np.float64)  # (N, C, S, 2)
     lines = torch.from_numpy(lines.astype(np.float32))
     device = landmarks.device if isinstance(landmarks, Tensor) else None
-    return dict(zip(CURVES, lines.to(device).unbind(1), strict=True))
+    return dict(zip(curves, lines.to(device).unbind(1), strict=True))
 
 
 @numba.njit(cache=True, nogil=True)
@@ -158,14 +175,14 @@ def _squared_distance(lines, reach, height, width):  # pragma: no cover (compile
 
 
 def boundary_map(landmarks: Tensor | NDArray, size: int | tuple[int, int], *, sigma: float = 1.0, samples: int = 64) -> Tensor:
-    r"""A face's 13 boundary lines as a picture: a Gaussian of each pixel's distance to the nearest line.
+    r"""The boundary lines of a face, or of another structure, as a picture: a Gaussian of each pixel's distance to the nearest line.
 
     .. math:: M(p) = \exp\left(-\frac{D(p)^2}{2\sigma^2}\right) \text{ where } D(p) < 3\sigma, \text{ else } 0,
 
     with D the Euclidean distance from the pixel's centre to the nearest point of ``boundary_curves``.
 
     Args:
-        landmarks: (N, 68, 2) or (68, 2) pixels (x, y) of this picture, pixel centres at integers; off the picture is fine.
+        landmarks: (N, L, 2) or (L, 2) pixels (x, y) of this picture, L of ``STRUCTURES``, pixel centres at integers; off it is fine.
         size: side of the square map in pixels, or (height, width).
         sigma: pixels of this map, whatever its size: a larger map shows thinner lines, so that lids stay apart.
         samples: points on each curve.
@@ -184,7 +201,7 @@ def boundary_map(landmarks: Tensor | NDArray, size: int | tuple[int, int], *, si
     if height < 1 or width < 1 or not sigma > 0:
         raise ShapeError(f"size and sigma must be positive, got size {size}, sigma {sigma}")
     curves = boundary_curves(landmarks, samples)
-    lines = torch.stack(list(curves.values()), dim=1)  # (N, 13, S, 2)
+    lines = torch.stack(list(curves.values()), dim=1)  # (N, C, S, 2)
     squared = _squared_distance(lines.cpu().numpy().astype(np.float64), 3.0 * sigma, height, width)
     squared = torch.from_numpy(squared).unsqueeze(1).to(lines.device)  # (N, 1, H, W)
     return torch.where(squared < 9 * sigma**2, torch.exp(-squared / (2 * sigma**2)), 0.0)

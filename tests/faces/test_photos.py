@@ -20,9 +20,8 @@ from PIL import Image
 
 from facelab.core import AssetError, LandmarkError, MissingTruthError, PictureError, ShapeError, assets_folder
 from facelab.faces import EXPRESSIONS
-from facelab.faces import photos as room
 from facelab.faces.landmarks import FoundFace
-from facelab.faces.photos import Photos, align_face, prepare_folder, prepare_picture, read_picture
+from facelab.faces.photos import Photos, align_face, align_points, prepare, prepare_folder, prepare_picture, read, read_picture
 from facelab.geometry.boundary import boundary_map
 
 needs_dlib = pytest.mark.skipif(importlib.util.find_spec("dlib") is None, reason="needs the [offline] extra")
@@ -177,7 +176,7 @@ def hostile(folder, scratch):
             path.parent.mkdir(parents=True, exist_ok=True)
         with open(path, "wb") as file:
             file.write(content)
-        expected[room._printable(os.fsdecode(name))] = outcome
+        expected[prepare.printable(os.fsdecode(name))] = outcome
 
     portrait = Image.fromarray(PORTRAIT)
     jpeg, png = encoded(portrait, "JPEG", quality=90), encoded(portrait, "PNG")
@@ -409,7 +408,7 @@ def test_a_full_disk_stops_the_run_and_rejects_nothing(album, tmp_path, monkeypa
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(room, "_write_png", full)
+        patch.setattr(prepare, "_write_png", full)
         with pytest.raises(OSError, match="No space"):
             prepared(album, tmp_path / "out")
     done = prepared(album, tmp_path / "out")
@@ -512,6 +511,48 @@ def test_a_folder_of_others_without_our_columns_is_read(folder, tmp_path):
     assert len(batch) == 2 and batch.expression is None and batch.identity.tolist() == [0, 1]
 
 
+@pytest.mark.parametrize("count", [21, 9])
+def test_a_folder_of_hands_or_cats_is_read(folder, count):
+    points = np.random.default_rng(count).uniform(0, 31, (3, count, 2)).astype(np.float32)
+    rows = table(folder / "metadata.csv")[:3]
+    (folder / "metadata.csv").write_text("file_name,landmarks\n" + "".join(
+        f'{row["file_name"]},"{json.dumps(p.tolist())}"\n' for row, p in zip(rows, points, strict=True)), encoding="utf-8")  # fmt: skip
+    photos = Photos(folder)
+    assert photos[:].landmarks.shape == (3, count, 2) and np.array_equal(photos[1:].landmarks.numpy(), points[1:])
+    assert boundary_map(photos[:].landmarks, 32).shape == (3, 1, 32, 32)
+
+
+def test_faces_and_hands_do_not_mix(folder):
+    text = (folder / "metadata.csv").read_text()
+    row = table(folder / "metadata.csv")[5]
+    (folder / "metadata.csv").write_text(text.replace(row["landmarks"], json.dumps(json.loads(row["landmarks"])[:21]), 1))
+    with pytest.raises(AssetError, match=r"\[21, 68\] landmarks"):
+        Photos(folder)
+
+
+def test_a_folder_can_be_read_in_part(folder):
+    everything, some = Photos(folder), Photos(folder, identity="person2", expression="smile")
+    want = (everything.identity == 2).nonzero()[:, 0]
+    assert len(some) == 6 and some.people == ("person2",) and torch.equal(some[:].image, everything[want].image)
+    assert torch.equal(some.landmarks, everything.landmarks[want])
+    with pytest.raises(AssetError, match="identity is person0, person1"):
+        Photos(folder, identity="nobody")
+    with pytest.raises(AssetError, match="split is no column"):
+        Photos(folder, split="train")
+
+
+def test_points_are_framed_by_their_extent():
+    source = np.random.default_rng(0).integers(0, 256, (200, 300, 3), dtype=np.uint8)
+    points = np.random.default_rng(1).uniform([100, 50], [190, 110], (21, 2))
+    points[:2] = [[95, 50], [195, 110]]
+    face = align_points(source, points, 75 * 4 // 3)  # 100 pixels' extent on three quarters of 100: zoom 3/4
+    assert face.zoom == pytest.approx(0.75) and face.inside == 1
+    np.testing.assert_allclose(face.landmarks, (points - [145, 80]) * 0.75 + 49.5, atol=1e-4)
+    for bad in (np.zeros((21, 2)), np.full((21, 2), np.nan), points + 1e6):
+        with pytest.raises(ShapeError):
+            align_points(source, bad, 64)
+
+
 def spoil_row(change):
     def spoil(folder):
         lines = (folder / "metadata.csv").read_text().splitlines(keepends=True)
@@ -563,7 +604,7 @@ def test_a_picture_that_changes_or_goes_later_is_named(folder):
 
 def test_nothing_is_decoded_before_its_size_is_known(tmp_path, monkeypatch):
     (tmp_path / "bomb.png").write_bytes(png_claiming(9_000, 9_000))
-    monkeypatch.setattr(room, "_rgb", lambda _: pytest.fail("it was decoded"))
+    monkeypatch.setattr(read, "_rgb", lambda _: pytest.fail("it was decoded"))
     with pytest.raises(PictureError, match="9000x9000 pixels are more than the 64 megapixels"):
         read_picture(tmp_path / "bomb.png")
 

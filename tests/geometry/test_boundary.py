@@ -6,7 +6,7 @@ from scipy.interpolate import CubicSpline
 from scipy.ndimage import distance_transform_edt
 
 from facelab.core import ShapeError, assets_folder
-from facelab.geometry.boundary import CURVES, boundary_curves, boundary_map
+from facelab.geometry.boundary import CURVES, STRUCTURES, boundary_curves, boundary_map
 
 
 @pytest.fixture(scope="module")
@@ -111,10 +111,44 @@ def test_off_the_picture_and_coincident_points_are_fine(landmarks):
     assert value[0, 0, y, x] > 0.7
 
 
+@pytest.mark.parametrize("count", STRUCTURES)
+def test_every_structure_uses_all_its_landmarks_and_its_lines_pass_through_them(count):
+    points = torch.from_numpy(np.random.default_rng(count).uniform(5, 58, (3, count, 2)).round())
+    assert sorted(set(sum(STRUCTURES[count].values(), ()))) == list(range(count))
+    curves = boundary_curves(points, samples=400)
+    assert list(curves) == list(STRUCTURES[count])
+    for name, index in STRUCTURES[count].items():
+        torch.testing.assert_close(curves[name][:, [0, -1]], points[:, [index[0], index[-1]]].float())
+    x, y = points.long().unbind(-1)
+    assert (boundary_map(points, 64, samples=4000)[torch.arange(3)[:, None], 0, y, x] > 0.99).all()
+
+
+def test_two_landmarks_make_a_straight_line_evenly_sampled():
+    points = torch.from_numpy(np.random.default_rng(1).uniform(0, 63, (2, 21, 2)))
+    part = torch.linspace(0, 1, 11, dtype=torch.float64)[:, None]
+    for name, (a, b) in STRUCTURES[21].items():
+        want = points[:, a, None] * (1 - part) + points[:, b, None] * part
+        torch.testing.assert_close(boundary_curves(points, 11)[name], want.float(), atol=1e-4, rtol=0)
+
+
+def test_a_hands_map_is_the_distance_to_its_twenty_bones():
+    points = np.random.default_rng(2).uniform(4, 59, (21, 2))
+    y, x = np.mgrid[:64, :64]
+    pixels = np.stack([x, y], -1).astype(float)
+    squared = np.full((64, 64), np.inf)
+    for finger in range(5):
+        chain = points[[0, *range(4 * finger + 1, 4 * finger + 5)]]
+        for a, b in zip(chain[:-1], chain[1:], strict=True):
+            along = np.clip((pixels - a) @ (b - a) / ((b - a) @ (b - a)), 0, 1)
+            squared = np.minimum(squared, ((pixels - a - along[..., None] * (b - a)) ** 2).sum(-1))
+    want = np.where(squared < 9, np.exp(-squared / 2), 0)
+    np.testing.assert_allclose(boundary_map(points, 64)[0, 0].numpy(), want, atol=2e-4)
+
+
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda x: x[:, :67], r"\(N, 68, 2\)"),
+        (lambda x: x[:, :67], r"\(N, 68, 2\), \(N, 21, 2\), \(N, 9, 2\)"),
         (lambda x: x[..., :1], r"\(N, 68, 2\)"),
         (lambda x: x[0, 0], r"\(N, 68, 2\)"),
         (lambda x: x.index_fill(0, torch.tensor([2]), float("nan")), r"face \[2\].*not finite"),

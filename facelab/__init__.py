@@ -18,21 +18,28 @@ Rooms arrive with the notebook that derives them; ``facelab doctor`` says what i
 """
 from __future__ import annotations
 
-from typing import NoReturn
+from typing import Any
 
 from facelab.core import AssetError
 
 __version__ = "0.1.0"
 
-TRAINED: tuple[str, ...] = ()  # the rooms of facelab.papers whose weights are shipped
+TRAINED = ("equilibrium_cvae", "af_vae")  # the rooms of facelab.papers whose weights are shipped
 
 
-def load(room: str) -> NoReturn:
-    """Trained weights of a paper's room, ready to use.
+def load(room: str) -> Any:
+    """Trained weights of a paper's room, ready to use: its ``Model`` on the CPU, in evaluation mode.
 
-    No room has been trained yet, so every name is refused; the first paper's room brings the first weights.
+    How each was trained, and how well it does, is in ``facelab/weights/README.md``.
 
     Raises:
-        AssetError: no weights are shipped for this room; the message names those that exist.
+        AssetError: no weights are shipped for this room (the message names those that exist), or the file is damaged.
     """
-    raise AssetError(f"no trained weights for {room!r}; trained rooms in facelab {__version__}: {', '.join(TRAINED) or 'none yet'}")
+    if room not in TRAINED:
+        raise AssetError(f"no trained weights for {room!r}; trained rooms in facelab {__version__}: {', '.join(TRAINED)}")
+    from importlib import import_module
+
+    from facelab.blocks import load_weights, shipped
+
+    paper = import_module(f"facelab.papers.{room}")
+    return load_weights(paper.Model, paper.Config, shipped(room))

@@ -1,0 +1,181 @@
+"""The convolutional pieces of the boundary-conditioned autoencoders."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils.parametrizations import weight_norm
+
+from facelab.core import ShapeError
+
+NORMS = ("weight", "batch", "none")
+UPSAMPLINGS = ("subpixel", "transposed")
+SLOPE = 0.2
+
+
+def convolution(
+    before: int, after: int, kernel: int = 3, *, stride: int = 1, norm: str = "none", active: bool = True, up: str | None = None
+) -> nn.Sequential:
+    r"""A convolution, normalised, then LeakyReLU(0.2); padded so that the side becomes side / stride, or with ``up`` twice as large.
+
+    Args:
+        before, after: channels; kernel: odd, or even with stride 2; active: without it neither BatchNorm nor activation follows.
+        norm: ``weight`` writes each filter as :math:`w = g\, v / \lVert v \rVert` (Salimans and Kingma 2016); ``batch``; ``none``.
+        up: ``subpixel``: a convolution to 4 x ``after`` channels whose values PixelShuffle lays out as 2 x 2 blocks (Shi et al. 2016);
+            ``transposed``: a 4 x 4 transposed convolution of stride 2, whose output pixels are covered by different numbers of taps
+            only at the border, but by different *weights* everywhere: the checkerboard.
+    """
+    if norm not in NORMS or up not in (None, *UPSAMPLINGS):
+        raise ShapeError(f"norm must be one of {NORMS} and up one of {UPSAMPLINGS} or None, got {norm!r} and {up!r}")
+    if up == "transposed":
+        layer: nn.Module = nn.ConvTranspose2d(before, after, 4, stride=2, padding=1)
+    else:
+        layer = nn.Conv2d(before, 4 * after if up else after, kernel, stride=stride, padding=(kernel - 1) // 2)
+    nn.init.kaiming_normal_(layer.weight, a=SLOPE, mode="fan_out" if up == "transposed" else "fan_in")
+    if up == "transposed":
+        with torch.no_grad():
+            layer.weight.mul_(2)  # each output pixel sees a quarter of the taps
+    nn.init.zeros_(layer.bias)
+    if up == "subpixel":
+        with torch.no_grad():  # the four values of a block start equal: nearest-neighbour upsampling (ICNR, Aitken et al. 2017)
+            layer.weight.copy_(layer.weight[::4].repeat_interleave(4, dim=0))
+    # dim: a transposed convolution keeps its output channels second
+    parts = [weight_norm(layer, dim=1 if up == "transposed" else 0) if norm == "weight" else layer]
+    if up == "subpixel":
+        parts.append(nn.PixelShuffle(2))
+    if active:
+        if norm == "batch":
+            parts.append(nn.BatchNorm2d(after))
+        parts.append(nn.LeakyReLU(SLOPE))
+    return nn.Sequential(*parts)
+
+
+@torch.no_grad()
+def shrink_(layer: nn.Module, factor: float = 0.1) -> None:
+    """Scales a layer's weight, with or without weight normalisation."""
+    if hasattr(layer, "parametrizations"):
+        layer.parametrizations.weight.original0.mul_(factor)  # g
+    else:
+        layer.weight.mul_(factor)
+
+
+class Residual(nn.Module):
+    """x + two 3 x 3 convolutions of x, the second of which starts at a tenth of its usual size: (N,C,H,W) -> the same."""
+
+    def __init__(self, channels: int, norm: str):
+        super().__init__()
+        self.first = convolution(channels, channels, norm=norm)
+        self.second = convolution(channels, channels, norm=norm, active=False)
+        shrink_(self.second[0])
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.leaky_relu(x + self.second(self.first(x)), SLOPE)
+
+
+class AppearanceEncoder(nn.Module):
+    r"""Picture to the posterior :math:`q(z \mid x) = N(\mu_\phi, \mathrm{diag}\,\sigma_\phi^2)`.
+
+    Args: ``widths`` channels from half the picture's side down to 4 x 4, one level each; ``code`` D; ``unit`` the length that counts as
+    1 in the latent space (the prior's scale), so that codes of any prior leave the network at the same size.
+    """
+
+    def __init__(self, widths: Sequence[int], code: int, norm: str, unit: float = 1.0):
+        super().__init__()
+        self.unit = unit
+        levels = [convolution(3, widths[0], 4, stride=2, norm=norm)]
+        for before, after in zip(widths, widths[1:], strict=False):
+            levels.append(convolution(before, after, 4, stride=2, norm=norm))
+        self.down = nn.Sequential(*levels, Residual(widths[-1], norm))
+        self.head = nn.Linear(widths[-1] * 16, 2 * code)
+        nn.init.normal_(self.head.weight, std=0.5 / (widths[-1] * 16) ** 0.5)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """(N,3,H,W) in [-1, 1] -> mean (N,D), log variance (N,D)."""
+        mean, log_var = self.head(self.down(image).flatten(1)).chunk(2, dim=1)  # (N,D) twice
+        shift = 2 * torch.log(torch.tensor(self.unit, device=mean.device))
+        return mean * self.unit, log_var.clamp(-12, 4) + shift
+
+
+class StructureEncoder(nn.Module):
+    """Boundary map to one feature map a level, from half its side down to 4 x 4: the U-Net's way down. ``widths`` as the encoder's."""
+
+    def __init__(self, widths: Sequence[int], norm: str):
+        super().__init__()
+        levels = [convolution(1, widths[0], 4, stride=2, norm=norm)]
+        for before, after in zip(widths, widths[1:], strict=False):
+            levels.append(convolution(before, after, 4, stride=2, norm=norm))
+        self.levels = nn.ModuleList(levels)
+
+    def forward(self, boundary: Tensor) -> list[Tensor]:
+        """(N,1,H,W) in [0, 1] -> [(N,C_0,H/2,W/2), …, (N,C_L,4,4)]; the last is the code y."""
+        found = []
+        x = boundary * 2 - 1
+        for level in self.levels:
+            x = level(x)
+            found.append(x)
+        return found
+
+
+class Decoder(nn.Module):
+    """Appearance code and structure maps to a picture: the U-Net's way up, z joined to y at 4 x 4, a skip joined at every level."""
+
+    def __init__(self, widths: Sequence[int], structure: Sequence[int], code: int, norm: str, up: str, unit: float = 1.0):
+        super().__init__()
+        self.unit = unit
+        self.expand = nn.Linear(code, widths[-1] * 16)
+        self.join = convolution(widths[-1] + structure[-1], widths[-1], norm=norm)
+        self.deep = Residual(widths[-1], norm)
+        self.up, self.mix = nn.ModuleList(), nn.ModuleList()
+        for level in range(len(widths) - 2, -1, -1):
+            self.up.append(convolution(widths[level + 1], widths[level], norm=norm, up=up))
+            self.mix.append(convolution(widths[level] + structure[level], widths[level], norm=norm))
+        self.paint = convolution(widths[0], 3, norm=norm, active=False, up=up)
+        shrink_(self.paint[0])  # start near grey
+
+    def forward(self, code: Tensor, structure: Sequence[Tensor]) -> Tensor:
+        """(N,D), the structure encoder's maps -> (N,3,H,W) in [-1, 1]."""
+        deepest = structure[-1]
+        x = F.leaky_relu(self.expand(code / self.unit), SLOPE).view(len(code), -1, *deepest.shape[-2:])  # (N,C_L,4,4)
+        x = self.deep(self.join(torch.cat([x, deepest], dim=1)))
+        for up, mix, skip in zip(self.up, self.mix, reversed(structure[:-1]), strict=True):
+            x = mix(torch.cat([up(x), skip], dim=1))  # (N,C_l,H_l,W_l), twice the side of the level before
+        return torch.tanh(self.paint(x))
+
+
+@torch.no_grad()
+def lsuv_(network: nn.Module, *inputs: Tensor, tolerance: float = 0.1, iterations: int = 10) -> int:
+    r"""Layer-sequential unit-variance initialisation, in place: every convolution's output gets variance 1 on one batch.
+
+    Each weight becomes orthonormal; then, layer by layer in the order in which the network runs them,
+    :math:`W \leftarrow W / \sqrt{\mathrm{Var}(Wx)}` until :math:`|\mathrm{Var} - 1| <` tolerance.
+
+    Args: ``network`` run as ``network(*inputs)``. Returns: how many layers were set. Layers whose output is constant are left orthonormal.
+
+    Source: Mishkin and Matas, "All you need is a good init" (2015), which the Equilibrium CVAE uses. With skips the order of running is
+    the order that matters, so it is read off the network as it runs.
+    """
+    kinds = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
+    order: list[nn.Module] = []
+
+    def note(layer: nn.Module, *_: object) -> None:
+        if layer not in order:
+            order.append(layer)
+
+    hooks = [m.register_forward_hook(note) for m in network.modules() if isinstance(m, kinds)]
+    network(*inputs)
+    for hook in hooks:
+        hook.remove()
+    for layer in order:
+        nn.init.orthogonal_(layer.weight)
+        seen: list[float] = []
+        hook = layer.register_forward_hook(lambda _m, _i, out, seen=seen: seen.append(out.var().item()))
+        for _ in range(iterations):
+            network(*inputs)
+            if abs(seen[-1] - 1) < tolerance or seen[-1] < 1e-10:
+                break
+            layer.weight.div_(seen[-1] ** 0.5)
+        hook.remove()
+    return len(order)

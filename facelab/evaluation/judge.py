@@ -1,0 +1,209 @@
+r"""The judge: one network that says who a face is, where it looks, what it does and where its landmarks are.
+
+Trained on a world of made faces whose people no method ever sees; its weights never enter a loss. Every notebook measures with it.
+"""
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from facelab.blocks import load_weights, shipped
+from facelab.core import ShapeError
+from facelab.geometry.flow import warp
+
+
+@dataclass(frozen=True)
+class Config:
+    """Ours; no paper prints its judge."""
+
+    size: int = 64  # pictures of another size are resized to this side, px
+    width: int = 24  # channels at half the side, doubled at every halving
+    embedding: int = 64  # numbers in an identity
+    people: int = 6000  # identities in training
+    expressions: int = 19  # expression coefficients of the morphable model
+    traits: int = 0  # numbers that make an identity: shape coefficients and paint
+    margin: float = 0.2  # of the cosine to one's own class (CosFace, Wang et al. 2018)
+    sharpness: float = 24.0  # scale of the cosines
+
+
+class Verdict(NamedTuple):
+    """What the judge says of N pictures."""
+
+    identity: Tensor  # (N,D) of unit length: the cosine of two is how alike they are
+    pose: Tensor  # (N,3) radians: yaw, pitch, roll
+    expression: Tensor  # (N,E) coefficients of the morphable model
+    landmarks: Tensor  # (N,68,2) pixels of the pictures given
+
+
+class _Stage(nn.Module):
+    """Half the side, more channels, then a residual pair."""
+
+    def __init__(self, before: int, after: int):
+        super().__init__()
+        self.down = nn.Sequential(nn.Conv2d(before, after, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU())
+        self.pair = nn.Sequential(
+            nn.Conv2d(after, after, 3, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU(),
+            nn.Conv2d(after, after, 3, padding=1, bias=False), nn.BatchNorm2d(after),
+        )  # fmt: skip
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.down(x)
+        return F.relu(x + self.pair(x))
+
+
+class Judge(nn.Module):
+    r"""Four answers from one trunk: identity, by a margin softmax over training people and by reading off their shape and paint; pose and
+    expression, by regression; landmarks, as the expectation of a probability map, :math:`\hat p = \sum_p p\, \mathrm{softmax}(h)(p)`.
+
+    Source: CosFace (Wang et al. 2018) for the identity; integral regression (Sun et al. 2018) for the landmarks; training on made faces
+    alone after "Fake It Till You Make It" (Wood et al. 2021).
+    """
+
+    Config = Config
+    name = "judge"
+
+    def __init__(self, config: Config | None = None):
+        super().__init__()
+        self.config = config = config or Config()
+        widths = [config.width, 2 * config.width, 4 * config.width, 6 * config.width]
+        self.stages = nn.ModuleList(_Stage(a, b) for a, b in zip([3, *widths], widths, strict=False))  # sides /2, /4, /8, /16
+        lateral = 3 * config.width
+        self.lateral = nn.ModuleList(nn.Conv2d(w, lateral, 1) for w in widths[1:])
+        self.where = nn.Sequential(
+            nn.Conv2d(lateral, lateral, 3, padding=1, bias=False), nn.BatchNorm2d(lateral), nn.ReLU(), nn.Conv2d(lateral, 68, 1),
+        )  # fmt: skip
+        flat = widths[-1] * (config.size // 16) ** 2
+        self.who = nn.Sequential(nn.Flatten(), nn.Linear(flat, config.embedding, bias=False), nn.BatchNorm1d(config.embedding))
+        self.what = nn.Sequential(nn.Flatten(), nn.Linear(flat, 128), nn.ReLU(), nn.Linear(128, 3 + config.expressions))
+        self.traits = nn.Linear(config.embedding, config.traits)
+        self.register_buffer("trait_mean", torch.zeros(config.traits))
+        self.register_buffer("trait_scale", torch.ones(config.traits))
+        self.classes = nn.Parameter(torch.randn(config.people, config.embedding) * 0.1)
+
+    def forward(self, image: Tensor) -> Verdict:
+        """Verdict on (N,3,H,W) in [-1, 1], the head upright and about as large as in a made face."""
+        said = self._answer(image)
+        return said._replace(identity=F.normalize(said.identity, dim=1))
+
+    def _answer(self, image: Tensor) -> Verdict:
+        if image.ndim != 4 or image.shape[1] != 3 or image.shape[2] != image.shape[3]:
+            raise ShapeError(f"the judge looks at square pictures (N, 3, H, H), got {tuple(image.shape)}")
+        given, side = image.shape[-1], self.config.size
+        if given != side:
+            image = F.interpolate(image, size=side, mode="bilinear", align_corners=False, antialias=given > side)
+        x, maps = image, []
+        for stage in self.stages:
+            x = stage(x)
+            maps.append(x)
+        top = None
+        for lateral, feature in zip(reversed(self.lateral), reversed(maps[1:]), strict=True):
+            up = lateral(feature)
+            top = up if top is None else up + F.interpolate(top, scale_factor=2.0, mode="nearest")
+        heat = self.where(top)  # (N,68,H/4,W/4)
+        grid = heat.shape[-1]
+        mass = heat.flatten(2).softmax(dim=2).unflatten(2, (grid, grid))
+        # the outermost cells lie a little beyond the picture, so that an expectation can reach its border
+        place = torch.linspace(-1 / 64, 1 + 1 / 64, grid, device=image.device) * given - 0.5
+        landmarks = torch.stack([(mass.sum(2) * place).sum(2), (mass.sum(3) * place).sum(2)], dim=2)
+        pose, expression = self.what(maps[-1]).split([3, self.config.expressions], dim=1)
+        return Verdict(self.who(maps[-1]), pose, expression, landmarks)
+
+    @torch.no_grad()
+    def look(self, image: Tensor, batch: int = 256) -> Verdict:
+        """The verdict on any number of pictures, in batches, without gradients."""
+        said = [self(part) for part in image.split(batch)]
+        return Verdict(*(torch.cat(parts) for parts in zip(*said, strict=True)))
+
+    # training
+
+    @staticmethod
+    def _traits(faces: Any) -> Tensor:
+        return torch.cat([value.float() for value in faces.require("identity_coefficients", "appearance")], dim=1)
+
+    def standardise(self, faces: Any) -> None:
+        """Sets the mean and scale of the identities' numbers from some training faces."""
+        traits = self._traits(faces)
+        self.trait_mean.copy_(traits.mean(dim=0))
+        self.trait_scale.copy_(traits.std(dim=0).clamp(min=1e-3))
+
+    def players(self) -> dict[str, list[nn.Parameter]]:
+        return {"judge": list(self.parameters())}
+
+    def draw(self, faces: Any, n: int, generator: torch.Generator) -> dict[str, Tensor]:
+        """Made faces as a careless photographer would take them: shifted, turned, zoomed, mirrored never; dull, dark, tinted, blurred,
+        noisy, partly covered. Landmarks and roll follow."""
+        batch = faces[torch.randint(len(faces), (n,), generator=generator)]
+        rand = lambda *shape: torch.rand(*shape, generator=generator)  # noqa: E731
+        image, landmarks, roll = _careless_framing(batch.image, batch.landmarks, rand)
+        pose = batch.pose.clone()
+        pose[:, 2] += roll
+        return {
+            "image": _careless_development(image, rand),
+            "identity": batch.identity,
+            "traits": (self._traits(batch) - self.trait_mean.cpu()) / self.trait_scale.cpu(),
+            "pose": pose.float(),
+            "expression": batch.expression_coefficients,
+            "landmarks": landmarks,
+        }
+
+    def losses(self, batch: Mapping[str, Tensor], player: str = "judge") -> dict[str, Tensor]:
+        said = self._answer(batch["image"])
+        cosine = F.normalize(said.identity, dim=1) @ F.normalize(self.classes, dim=1).T
+        own = F.one_hot(batch["identity"], self.config.people)
+        logits = self.config.sharpness * (cosine - self.config.margin * own)
+        off = (said.landmarks - batch["landmarks"]) / batch["image"].shape[-1]
+        return {
+            "traits": F.smooth_l1_loss(self.traits(said.identity), batch["traits"]),
+            "identity": 0.1 * F.cross_entropy(logits, batch["identity"]),
+            "pose": 2 * F.smooth_l1_loss(said.pose, batch["pose"], beta=0.1),
+            "expression": 2 * F.smooth_l1_loss(said.expression, batch["expression"], beta=0.1),
+            "landmarks": 20 * off.abs().mean(),
+        }
+
+
+def _careless_framing(image: Tensor, landmarks: Tensor, rand) -> tuple[Tensor, Tensor, Tensor]:
+    """Turned by up to 15°, zoomed by 0.85 to 1.2, shifted by up to 6 %: pictures, landmarks, and the roll added, radians."""
+    n, side = len(image), image.shape[-1]
+    angle = (rand(n) * 2 - 1) * math.radians(15)
+    zoom = 0.85 + 0.35 * rand(n)
+    shift = (rand(n, 2) * 2 - 1) * 0.06 * side
+    cos, sin = torch.cos(angle), torch.sin(angle)
+    turn = torch.stack([torch.stack([cos, -sin], -1), torch.stack([sin, cos], -1)], 1)  # (N,2,2), clockwise in a picture: y is down
+    middle = (side - 1) / 2
+    moved = zoom[:, None, None] * ((landmarks - middle) @ turn.transpose(1, 2)) + middle + shift[:, None]
+    y, x = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
+    pixels = torch.stack([x, y], -1).reshape(1, -1, 2).float()
+    back = (pixels - middle - shift[:, None]) @ turn / zoom[:, None, None] + middle  # where each new pixel was
+    displacement = (back - pixels).transpose(1, 2).reshape(n, 2, side, side)
+    return warp(image, displacement), moved, angle
+
+
+def _careless_development(image: Tensor, rand) -> Tensor:
+    """Exposure, contrast, colour cast, saturation, blur or lower resolution, noise, and a grey patch over part of some."""
+    n, side = len(image), image.shape[-1]
+    light = (image + 1) / 2
+    light = light.clamp(min=1e-4) ** torch.exp((rand(n, 1, 1, 1) - 0.5) * 1.0)
+    light = light * (0.7 + 0.5 * rand(n, 1, 1, 1)) * (1 + 0.25 * (rand(n, 3, 1, 1) - 0.5)) + 0.15 * (rand(n, 1, 1, 1) - 0.5)
+    grey = light.mean(dim=1, keepdim=True)
+    light = grey + (light - grey) * (0.3 + 1.0 * rand(n, 1, 1, 1)) * (rand(n, 1, 1, 1) > 0.1)
+    soft = F.avg_pool2d(F.pad(light, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
+    softer = F.interpolate(F.avg_pool2d(light, 2), size=side, mode="bilinear", align_corners=False)
+    kind = rand(n, 1, 1, 1)
+    light = torch.where(kind < 0.2, soft, torch.where(kind < 0.35, softer, light))
+    light = light + 0.06 * rand(n, 1, 1, 1) * (rand(n, 3, side, side) * 2 - 1) * 1.7
+    corner, extent = rand(n, 2) * side, (0.1 + 0.25 * rand(n, 2)) * side
+    y, x = torch.arange(side).view(1, -1, 1), torch.arange(side).view(1, 1, -1)
+    inside = ((x - corner[:, :1, None]).abs() < extent[:, :1, None] / 2) & ((y - corner[:, 1:, None]).abs() < extent[:, 1:, None] / 2)
+    covered = inside[:, None] & (rand(n, 1, 1, 1) < 0.2)
+    return torch.where(covered, rand(n, 3, 1, 1), light).clamp(0, 1) * 2 - 1
+
+
+def judge() -> Judge:
+    """The shipped judge, frozen. Raises AssetError when its weights are missing or damaged."""
+    return load_weights(Judge, Config, shipped("judge")).requires_grad_(False)

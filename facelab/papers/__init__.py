@@ -1,0 +1,1 @@
+"""The papers, one readable room each; no room imports another paper."""

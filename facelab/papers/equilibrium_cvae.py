@@ -110,7 +110,7 @@ class Model(nn.Module):
         }
 
     def losses(self, batch: Mapping[str, Tensor], player: str = "autoencoder") -> dict[str, Tensor]:
-        r"""The negative of Eq. 2 in nats a picture, mean over the batch, for :math:`\log p_\theta(x|z,c) = -\lVert x - \hat x\rVert_1` + const:
+        r"""The negative of Eq. 2 in nats a picture, mean over the batch, for a Laplace likelihood of scale 1:
 
         .. math:: \underbrace{\lVert x - \hat x \rVert_1}_{\text{pixels}} +
             \beta\, \underbrace{D_{KL}[q_\phi(z|x) \,\|\, p(z|c)]}_{\text{kl}}

@@ -1,0 +1,29 @@
+"""What every widget is made of."""
+from __future__ import annotations
+
+import io
+
+import ipywidgets as widgets
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+
+def jpeg(pixels: NDArray) -> bytes:
+    """uint8 (H,W,3) as the bytes of a JPEG."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "JPEG", quality=90)
+    return buffer.getvalue()
+
+
+def string(name: str, low: float, high: float, step: float, value: float = 0.0) -> widgets.FloatSlider:
+    """A slider with its name beside it."""
+    return widgets.FloatSlider(
+        value=value, min=low, max=high, step=step, description=name, readout_format=".0f" if step >= 1 else ".2f",
+        style={"description_width": "8.5em"}, layout=widgets.Layout(width="97%"),
+    )  # fmt: skip
+
+
+def resize(pixels: NDArray, side: int) -> NDArray:
+    """uint8 (h,w,3) -> (side,side,3)."""
+    return np.asarray(Image.fromarray(pixels).resize((side, side), Image.Resampling.BICUBIC))

@@ -9,7 +9,7 @@ from PIL import Image
 from facelab.core import ShapeError
 from facelab.faces import FaceWorld
 from facelab.geometry import boundary_map
-from facelab.show import ClusterExplorer, Puppet
+from facelab.show import ClusterExplorer, LatentExplorer, Puppet
 from facelab.show.pictures import CLUSTERS, to_pixels
 
 
@@ -125,3 +125,67 @@ def test_explorer_refuses_what_does_not_fit(explorer):
         explorer.draw(4)
     with pytest.raises(ShapeError, match="a face"):
         ClusterExplorer(explorer.pictures[:3], explorer.maps, np.zeros((40, 2)), explorer.labels, explorer.centres)
+
+
+@pytest.fixture
+def latent(world, puppet):
+    faces = world.sample(8, size=32, start=60)
+    codes = torch.randn(8, 5, generator=torch.Generator().manual_seed(0)) * torch.tensor([9.0, 3, 1, 1, 1])
+    directions = torch.linalg.svd(codes - codes.mean(0), full_matrices=False).Vh
+
+    def paint(code, boundary):  # brightness is the code's first coordinate, the lines are drawn in
+        return (code @ directions[0] / 40)[:, None, None, None].expand(1, 3, 32, 32) * (1 - boundary) + boundary
+
+    return LatentExplorer(faces, codes, paint, puppet, components=3)
+
+
+def test_a_component_is_a_standard_deviation_of_the_codes(latent):
+    at = [latent.draw(2, 4, component_0=v)[:, 2 * latent.HEIGHT :].astype(float).mean() for v in (-1, 0, 1)]
+    projected = (latent.codes - latent.codes.mean(0)) @ latent._steps[0]
+    assert torch.isclose(projected.std(), latent._steps[0].norm() ** 2, rtol=1e-4)
+    assert np.isclose(at[2] - at[1], at[1] - at[0], atol=1) and abs(at[2] - at[0]) > 20
+    assert 0.5 < latent.spread[0] < 1 and (latent.spread.diff() <= 0).all()
+    assert np.array_equal(latent.draw(2, 4, component_1=2), latent.draw(2, 4))  # perpendicular to what this painter sees
+
+
+def test_appearance_and_structure_are_the_chosen_faces(latent, puppet):
+    drawn = latent.draw(2, 4)
+    source, line = drawn[:, : latent.HEIGHT], drawn[:, latent.HEIGHT : 2 * latent.HEIGHT]
+    assert np.array_equal(source, latent.draw(2, 5)[:, : latent.HEIGHT])
+    assert not np.array_equal(source, latent.draw(3, 4)[:, : latent.HEIGHT])
+    assert not np.array_equal(line, latent.draw(2, 5)[:, latent.HEIGHT : 2 * latent.HEIGHT])
+    by_hand = latent.draw(2, {"yaw": 40})[:, latent.HEIGHT : 2 * latent.HEIGHT]
+    small = to_pixels(boundary_map(puppet.posed(32, yaw=40).landmarks, 32)[0])
+    assert np.array_equal(by_hand, np.asarray(Image.fromarray(small).resize((latent.HEIGHT,) * 2, Image.Resampling.BICUBIC)))
+
+
+def test_every_control_of_the_latent_explorer_repaints(latent, puppet):
+    seen = [latent._picture.value]
+
+    def repainted():
+        seen.append(latent._picture.value)
+        return seen[-1] != seen[-2]
+
+    latent.appearance.value = 3
+    assert repainted()
+    latent.structure.value = 5
+    assert repainted()
+    latent.sliders["component_0"].value = 2.0
+    assert repainted()
+    assert np.abs(pixels(latent._picture.value) - latent.draw(3, 5, component_0=2.0)).mean() < 3
+    puppet.sliders["yaw"].value = 30
+    assert not repainted()  # the structure is still a face's
+    latent.by_hand.value = True
+    assert repainted()
+    puppet.sliders["yaw"].value = -30
+    assert repainted()
+    assert np.abs(pixels(latent._picture.value) - latent.draw(3, {"yaw": -30}, component_0=2.0)).mean() < 3
+
+
+def test_latent_explorer_refuses_what_does_not_fit(latent, puppet):
+    with pytest.raises(ShapeError, match="no slider called component_9"):
+        latent.draw(component_9=1)
+    with pytest.raises(ShapeError, match="no string called tail"):
+        latent.draw(0, {"tail": 1})
+    with pytest.raises(ShapeError, match="one code a face"):
+        LatentExplorer(latent.faces, latent.codes[:5], latent.paint, puppet)

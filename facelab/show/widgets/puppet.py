@@ -59,10 +59,10 @@ class Puppet:
         reset.on_click(self._let_go)
         self._redraw()
 
-    def draw(self, *, paint: bool = True, **strings: float) -> tuple[NDArray, NDArray]:
-        """(face, boundary map), each uint8 (size,size,3), with the named strings pulled and the others at rest.
+    def posed(self, size: int, **strings: float) -> FaceBatch:
+        """The face in a picture of ``size`` pixels, with the named strings pulled and the others at rest: ``puppet.posed(64, yaw=-30)``.
 
-        ``puppet.draw(jaw_open=1, yaw=-30)``. Raises ShapeError for a string that it does not have.
+        Raises ShapeError for a string that it does not have.
         """
         unknown = strings.keys() - self.sliders.keys()
         if unknown:
@@ -74,7 +74,11 @@ class Puppet:
         expression = torch.tensor([[value[name] for name in self.world.model.expression_names]])
         pose = torch.deg2rad(torch.tensor([[value[name] for name in POSE]]))
         state = {"identity_coefficients": identity, "expression_coefficients": expression, "pose": pose}
-        posed = self.world.rerender(self.face, **state, size=self.size)
+        return self.world.rerender(self.face, **state, size=size)
+
+    def draw(self, *, paint: bool = True, **strings: float) -> tuple[NDArray, NDArray]:
+        """(face, boundary map), each uint8 (size,size,3), strings as in :meth:`posed`: ``puppet.draw(jaw_open=1, yaw=-30)``."""
+        posed = self.posed(self.size, **strings)
         return (to_pixels(posed.image[0]) if paint else self._clay(posed)), to_pixels(boundary_map(posed.landmarks, self.size)[0])
 
     def _clay(self, posed: FaceBatch) -> NDArray:

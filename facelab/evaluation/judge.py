@@ -120,6 +120,11 @@ class Judge(nn.Module):
         said = [self(part) for part in image.split(batch)]
         return Verdict(*(torch.cat(parts) for parts in zip(*said, strict=True)))
 
+    @torch.no_grad()
+    def features(self, image: Tensor, batch: int = 256) -> Tensor:
+        """(N,3,H,W) -> (N,D): identities before they are brought to unit length, for Fréchet distances "FD (judge)"."""
+        return torch.cat([self._answer(part).identity for part in image.split(batch)])
+
     # training
 
     @staticmethod

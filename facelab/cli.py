@@ -13,7 +13,7 @@ from facelab.course import NOTEBOOKS, PROFILES, Result, notebooks, run, write_st
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; 0 when it succeeded, 1 when a notebook failed, 2 for a mistake in the call or its inputs, 130 when interrupted."""
+    """Run one command; 0: it succeeded, 1: a notebook failed or no face was found, 2: a mistake in the call, 130: interrupted."""
     options = _parser().parse_args(arguments)
     try:
         code = options.command(options)
@@ -71,9 +71,13 @@ def _doctor(options: argparse.Namespace) -> int:
 def _prepare(options: argparse.Namespace) -> int:
     from facelab.faces.photos import prepare_folder
 
-    print(prepare_folder(options.source, options.out, size=options.size, identity=options.identity, every=options.every,
-                         detector=options.detector))  # fmt: skip
-    return 0
+    done = prepare_folder(options.source, options.out, size=options.size, identity=options.identity, every=options.every,
+                          detector=options.detector)  # fmt: skip
+    print(done)
+    if not done.faces:
+        why = f"{options.out / 'rejects.csv'} says why" if done.rejects else "there is no file in it"
+        print(f"facelab: not one face from {options.source}: {why}", file=sys.stderr)
+    return 0 if done.faces else 1
 
 
 def _course(options: argparse.Namespace) -> int:

@@ -1,4 +1,5 @@
 """The command line: its exit codes, its one-line errors, and what the doctor says."""
+import importlib.util
 import subprocess
 import sys
 
@@ -44,6 +45,19 @@ def test_student_copies_are_kept(folder, tmp_path, capsys):
     assert main(call) == 0 and "3 student copies" in capsys.readouterr().out
     assert len(list((tmp_path / "mine").glob("*.ipynb"))) == 3
     assert main(call) == 0 and "0 student copies" in (again := capsys.readouterr().out) and "3 left as they were" in again
+
+
+@pytest.mark.skipif(importlib.util.find_spec("dlib") is None, reason="needs the [offline] extra")
+def test_preparing_nothing_exits_1_and_says_why(tmp_path, capsys):
+    (tmp_path / "in").mkdir()
+    call = ["prepare", str(tmp_path / "in"), str(tmp_path / "out"), "--detector", "dlib"]
+    assert main(call) == 1
+    out, err = capsys.readouterr()
+    assert "0 faces in" in out and "there is no file in it" in err
+    (tmp_path / "in" / "notes.txt").write_text("no picture")
+    assert main(call) == 1
+    out, err = capsys.readouterr()
+    assert "0 faces, 1 reject (" in out and "rejects.csv says why" in err
 
 
 @pytest.mark.parametrize("call", [

@@ -144,19 +144,17 @@ def prepare_shots(
         settings: what was asked for; ``out`` takes only calls of the same settings.
 
     Raises:
-        PictureError: no shots. ShapeError: a size or step that cannot be used. AssetError: as ``prepare_folder``.
+        ShapeError: a size or step that cannot be used. AssetError: as ``prepare_folder``. What is wrong with a single shot never raises.
     """
     out, shots = Path(out), list(shots)
     if size < 16 or every < 1:
         raise ShapeError(f"size must be at least 16 and every at least 1, got {size} and {every}")
-    if not shots:
-        raise PictureError(f"{settings['source']} holds no picture that was asked for: nothing to prepare")
-    searched = any(shot.landmarks is None for shot in shots)
+    searched = not shots or any(shot.landmarks is None and not shot.trouble for shot in shots)
     if searched and isinstance(detector, str):
         detector = open_detector(detector)
     _open_folder(out, settings)
     started, seen = time.perf_counter(), 0
-    columns = (*COLUMNS, *shots[0].notes)
+    columns = (*COLUMNS, *(shots[0].notes if shots else ()))
     with _Table(out / "metadata.csv", columns) as faces, _Table(out / "rejects.csv", REJECT_COLUMNS) as rejects:
         done = {(row["source"], row["frame"]) for row in faces.rows} | {(row["file"], row["frame"]) for row in rejects.rows}
         if progress and searched:

@@ -177,7 +177,8 @@ def _peak_memory(interval: float = 0.1) -> Iterator[list[int]]:
 # --- student copies ------------------------------------------------------------------------------------------------------------
 
 def strip_solution(source: str) -> str:
-    """A cell's source with what stands from BEGIN to END SOLUTION replaced by a line that raises; other sources as they are.
+    """A cell's source with what stands from BEGIN to END SOLUTION replaced by a line that raises, naming the function that is to be
+    written; other sources as they are.
 
     Raises:
         CourseError: markers that do not pair up.
@@ -189,7 +190,9 @@ def strip_solution(source: str) -> str:
             raise CourseError(f"'{mark}' without its partner in a cell that starts: {lines[0]!r}")
         if mark == BEGIN:
             indent = line[: len(line) - len(line.lstrip())]
-            kept += [f"{indent}# your turn: replace the next line", f'{indent}raise NotImplementedError("your turn")']
+            head = next((above for above in reversed(kept) if above.strip() and not above.startswith(indent)), "") if indent else ""
+            message = ": ".join(["your turn", *re.findall(r"^\s*def (\w+)", head)])
+            kept += [f"{indent}# your turn: replace the next line", f'{indent}raise NotImplementedError("{message}")']
             inside = True
         elif mark == END:
             inside = False

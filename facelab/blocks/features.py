@@ -143,11 +143,9 @@ def vgg19_features(path: str | Path) -> nn.Module:
         raise AssetError(f"no VGG19 weights at {path}: torchvision's file vgg19-dcbb9e9d.pth is what is read here")
     try:
         given = torch.load(path, map_location="cpu", weights_only=True)
-        with torch.no_grad():
-            for stage, indices in zip(network.stages, VGG19_INDEX, strict=True):
-                for layer, index in zip(stage[::2], indices, strict=True):
-                    layer.weight.copy_(given[f"features.{index}.weight"])
-                    layer.bias.copy_(given[f"features.{index}.bias"])
+        for stage, indices in zip(network.stages, VGG19_INDEX, strict=True):
+            for layer, index in zip(stage[::2], indices, strict=True):
+                layer.load_state_dict({name: given[f"features.{index}.{name}"] for name in ("weight", "bias")})
     except Exception as error:  # torch.load raises many kinds for a broken file
         raise AssetError(f"{path} does not hold torchvision's VGG19 ({error})") from None
     return network.eval().requires_grad_(False)

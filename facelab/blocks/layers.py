@@ -153,6 +153,7 @@ def lsuv_(network: nn.Module, *inputs: Tensor, tolerance: float = 0.1, iteration
     :math:`W \leftarrow W / \sqrt{\mathrm{Var}(Wx)}` until :math:`|\mathrm{Var} - 1| <` tolerance.
 
     Args: ``network`` run as ``network(*inputs)``. Returns: how many layers were set. Layers whose output is constant are left orthonormal.
+    Raises: ShapeError for a network with weight normalisation.
 
     Source: Mishkin and Matas, "All you need is a good init" (2015), which the Equilibrium CVAE uses. With skips the order of running is
     the order that matters, so it is read off the network as it runs.
@@ -168,6 +169,8 @@ def lsuv_(network: nn.Module, *inputs: Tensor, tolerance: float = 0.1, iteration
     network(*inputs)
     for hook in hooks:
         hook.remove()
+    if any(hasattr(layer, "parametrizations") for layer in order):
+        raise ShapeError("LSUV sets weights, and under weight normalisation a weight is computed: build the network with norm='none'")
     for layer in order:
         nn.init.orthogonal_(layer.weight)
         seen: list[float] = []

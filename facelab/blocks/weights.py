@@ -54,7 +54,7 @@ def load_weights(network: type[M], config: type, path: str | Path) -> M:
         model = network(config(**settings))
         tensors = {name: value.float() if value.is_floating_point() else value for name, value in tensors.items()}
         model.load_state_dict(tensors)
-    except (SafetensorError, KeyError, ValueError, TypeError, RuntimeError) as error:
+    except (SafetensorError, KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
         raise AssetError(f"{path} is damaged or of another version of facelab ({error}): `make weights` trains it again") from None
     return model.eval()
 

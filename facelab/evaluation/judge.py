@@ -125,6 +125,12 @@ class Judge(nn.Module):
         """(N,3,H,W) -> (N,D): identities before they are brought to unit length, for Fréchet distances "FD (judge)"."""
         return torch.cat([self._answer(part).identity for part in image.split(batch)])
 
+    @torch.no_grad()
+    def probabilities(self, image: Tensor, batch: int = 256) -> Tensor:
+        """(N,3,H,W) -> (N,people): which of the people it learned from each face resembles; for an inception score "IS (judge)"."""
+        towards = F.normalize(self.classes, dim=1).T
+        return torch.cat([(self.config.sharpness * self(part).identity @ towards).softmax(dim=1) for part in image.split(batch)])
+
     # training
 
     @staticmethod

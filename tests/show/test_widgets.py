@@ -9,7 +9,7 @@ from PIL import Image
 from facelab.core import ShapeError
 from facelab.faces import FaceWorld
 from facelab.geometry import boundary_map
-from facelab.show import ClusterExplorer, LatentExplorer, Puppet
+from facelab.show import ClusterExplorer, LatentExplorer, PriorExplorer, Puppet
 from facelab.show.pictures import CLUSTERS, to_pixels
 
 
@@ -189,3 +189,21 @@ def test_latent_explorer_refuses_what_does_not_fit(latent, puppet):
         latent.draw(0, {"tail": 1})
     with pytest.raises(ShapeError, match="one code a face"):
         LatentExplorer(latent.faces, latent.codes[:5], latent.paint, puppet)
+
+
+def test_prior_explorer_charges_what_the_closed_forms_say():
+    means, scales = torch.tensor([[0.0, 1.0], [-0.9, -0.5], [0.9, -0.5]]), torch.full((3,), 0.25)
+    explorer = PriorExplorer(means, scales, (0.2, 0.3), 0.15)
+    one = explorer.divergences((1, 0, 0))
+    assert one["mixture"] == pytest.approx(one["additive"], abs=0.02)  # a single part: the two priors are the same
+    spread = explorer.divergences((2, 2, 2))
+    assert spread == explorer.divergences((0.5, 0.5, 0.5))  # weights count relative to their sum
+    assert spread["additive"] != pytest.approx(spread["mixture"], abs=0.5)
+    before = explorer.view.children[0].value
+    explorer.sliders["w_1"].value = 0.7
+    after = explorer.view.children[0].value
+    assert before != after and np.abs(pixels(after) - explorer.draw(1.0, 0.7, 0.0)).mean() < 4
+    with pytest.raises(ShapeError, match="give 3 weights"):
+        explorer.draw(1.0)
+    with pytest.raises(ShapeError, match="plane"):
+        PriorExplorer(torch.zeros(3, 3), scales, (0, 0), 0.1)

@@ -169,6 +169,8 @@ class Model(nn.Module):
         Returns: (N,3,H,W) in [-1, 1]. Raises ShapeError for other sizes.
         Source: section 3.3, "given a source image and target boundary"; SPECS B7. Notebook 05 measures both readings.
         """
+        if 1 != len(image) != len(boundary) != 1:
+            raise ShapeError(f"{len(image)} pictures and {len(boundary)} structures: as many of both, or one row of either")
         code = self.encode(image)[0]
         if self.config.prior == "additive" and reading is Reading.fixed:
             target = self.prior(self._checked(boundary, 1)).mean

@@ -1,0 +1,70 @@
+"""What only the Equilibrium CVAE has: LSUV as it is prepared, transposed convolutions, no normalisation, two terms."""
+import torch
+from torch import nn
+
+from facelab.faces import FaceBatch
+from facelab.geometry import boundary_map
+from facelab.papers.equilibrium_cvae import Config, Model
+
+
+def seeded(number=0):
+    return torch.Generator().manual_seed(number)
+
+
+def some_faces(n=70):
+    generator = seeded()
+    image = nn.functional.interpolate(torch.rand(n, 3, 4, 4, generator=generator) * 2 - 1, size=16, mode="bilinear", align_corners=True)
+    return FaceBatch(image, torch.rand(n, 68, 2, generator=generator) * 16)
+
+
+def small(**changes):
+    return Model(Config(size=16, width=8, most=16, code=8, clusters=4, **changes))
+
+
+def test_it_is_a_u_net_of_plain_and_transposed_convolutions():
+    kinds = [type(module) for module in small().modules()]
+    assert kinds.count(nn.ConvTranspose2d) == 2  # one an upsampling: 4 to 8, 8 to 16
+    assert not {nn.BatchNorm2d, nn.PixelShuffle} & set(kinds)
+    assert not any("parametrizations" in name for name, _ in small().named_parameters())
+
+
+def test_prepared_every_layer_has_unit_variance_on_the_faces_it_was_prepared_with():
+    faces, model = some_faces(), small()
+    model.prepare(faces, seeded(1))
+    found, hooks = {}, []
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+            hooks.append(module.register_forward_hook(lambda _m, _i, out, name=name: found.update({name: out.var().item()})))
+    generator = seeded(1)
+    chosen = torch.randperm(len(faces), generator=generator)[:64]
+    few = faces[chosen]
+    torch.randint(2**31, (1,), generator=generator)  # K-means' seed
+    torch.randn(4, 8, generator=generator)  # the means on the sphere
+    with torch.no_grad():
+        model(few.image, boundary_map(few.landmarks, 16), torch.randn(64, 8, generator=generator))
+    for hook in hooks:
+        hook.remove()
+    assert len(found) == sum(isinstance(m, nn.Conv2d | nn.ConvTranspose2d | nn.Linear) for m in model.modules())
+    assert {name: v for name, v in found.items() if abs(v - 1) >= 0.1} == {}
+
+
+def test_there_are_two_terms():
+    faces, model = some_faces(), small()
+    model.prepare(faces, seeded(1))
+    assert set(model.losses(model.draw(faces, 4, seeded(2)))) == {"pixels", "kl"}
+
+
+def test_preparing_leaves_torchs_generator_alone():
+    model, before = small(), torch.get_rng_state()
+    model.prepare(some_faces(), seeded(1))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_other_structure_in_the_plane_is_all_that_a_fixed_transfer_changes_in_the_code():
+    faces, model = some_faces(), small()
+    model.prepare(faces, seeded(1))
+    own = boundary_map(faces.landmarks, 16)[:6]
+    made = model.transfer(faces.image[:6], own)
+    z = model.encode(faces.image[:6])[0]
+    placed = z + model.memory.in_plane(model.prior(own).mean - z)
+    torch.testing.assert_close(made, model.decode(placed, own))

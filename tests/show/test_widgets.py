@@ -9,7 +9,7 @@ from PIL import Image
 from facelab.core import ShapeError
 from facelab.faces import FaceWorld
 from facelab.geometry import boundary_map
-from facelab.show import ClusterExplorer, LatentExplorer, PriorExplorer, Puppet
+from facelab.show import ClusterExplorer, HistogramExplorer, LatentExplorer, PriorExplorer, Puppet
 from facelab.show.pictures import CLUSTERS, to_pixels
 
 
@@ -207,3 +207,35 @@ def test_prior_explorer_charges_what_the_closed_forms_say():
         explorer.draw(1.0)
     with pytest.raises(ShapeError, match="plane"):
         PriorExplorer(torch.zeros(3, 3), scales, (0, 0), 0.1)
+
+
+@pytest.fixture
+def levels():
+    generator = torch.Generator().manual_seed(0)
+    ramp = torch.linspace(-1, 1, 32).expand(2, 3, 32, 32).clone()
+    ramp[1] *= 0.5
+    shuffled = ramp.flatten(2)[..., torch.randperm(1024, generator=generator)].unflatten(2, (32, 32))
+    return HistogramExplorer({"source": ramp, "half": ramp / 2, "shuffled": shuffled})
+
+
+def test_the_histogram_is_of_the_grey_levels(levels):
+    assert torch.equal(levels.bits["source"], levels.bits["shuffled"])
+    drawn = {name: levels.draw(0, name).astype(int) for name in levels.bits}
+    chart = {name: d[40:, levels.HEIGHT :] for name, d in drawn.items()}
+    face = {name: d[:, : levels.HEIGHT] for name, d in drawn.items()}
+    assert np.abs(chart["source"] - chart["shuffled"]).max() == 0 and np.abs(face["source"] - face["shuffled"]).mean() > 20
+    bars = {name: ((c[..., 2] - c[..., 0] > 40).mean(axis=0) > 0.05) for name, c in chart.items()}
+    assert 0.4 < bars["half"].sum() / bars["source"].sum() < 0.65  # half the levels are in use
+
+
+def test_choosing_picture_and_version_repaints(levels):
+    before = levels._image.value
+    levels.version.value = "half"
+    after = levels._image.value
+    levels.picture.value = 1
+    assert len({before, after, levels._image.value}) == 3
+    assert np.abs(pixels(levels._image.value) - levels.draw(1, "half")).mean() < 3
+    with pytest.raises(ShapeError, match="no version called sharp"):
+        levels.draw(0, "sharp")
+    with pytest.raises(ShapeError, match="same pictures"):
+        HistogramExplorer({"a": torch.zeros(2, 3, 8, 8), "b": torch.zeros(1, 3, 8, 8)})

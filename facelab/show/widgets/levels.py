@@ -1,0 +1,77 @@
+"""Grey levels of pictures, and of what was done to them."""
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import ipywidgets as widgets
+import numpy as np
+from matplotlib.colors import to_rgb
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from facelab.core import ShapeError
+from facelab.evaluation import histogram_entropy
+from facelab.show.pictures import ACCENT, INK, to_pixels
+from facelab.show.widgets.parts import jpeg, resize
+
+BINS = 64  # of four grey levels each
+
+
+class HistogramExplorer:
+    """Pictures and versions of them: choose one to see it in grey, its histogram over that of the first version, and its entropy in bits.
+
+    Args:
+        versions: name -> (N,3,H,W) in [-1, 1]; the same N pictures in each, of any size.
+
+    Attributes:
+        picture: slider; version: a button each; view: what a notebook displays, its CSS class is ``facelab-histograms``.
+    """
+
+    HEIGHT = 224
+
+    def __init__(self, versions: Mapping[str, Tensor]):
+        if len({len(pictures) for pictures in versions.values()}) != 1:
+            raise ShapeError(f"every version needs the same pictures, got {({k: len(v) for k, v in versions.items()})}")
+        self._grey = {name: to_pixels(p.mean(dim=1, keepdim=True).clamp(-1, 1) / 2 + 0.5)[..., 0] for name, p in versions.items()}
+        self.bits = {name: histogram_entropy(p) for name, p in versions.items()}
+        self.picture = widgets.IntSlider(max=len(next(iter(self.bits.values()))) - 1, description="picture")
+        self.version = widgets.ToggleButtons(options=list(versions), style={"button_width": "auto"})
+        self._image = widgets.Image(format="jpeg", height=self.HEIGHT)
+        self.view = widgets.VBox([self.version, self._image, self.picture])
+        self.view.add_class("facelab-histograms")
+        for control in (self.picture, self.version):
+            control.observe(self._redraw, "value")
+        self._redraw()
+
+    def draw(self, picture: int, version: str) -> NDArray:
+        """uint8 (224, 672, 3): the picture in grey and its histogram, filled, with the first version's as a line.
+
+        Raises ShapeError for a version that is not there.
+        """
+        if version not in self._grey:
+            raise ShapeError(f"no version called {version}; there are {', '.join(self._grey)}")
+        high, twice = self.HEIGHT, 2 * self.HEIGHT  # the chart is drawn at twice the size, then reduced
+        chart = Image.new("RGB", (2 * twice, twice), "white")
+        pen = ImageDraw.Draw(chart)
+        first, chosen = (self._shares(name, picture) for name in (next(iter(self._grey)), version))
+        left, base, step = 40, twice - 40, (2 * twice - 80) / BINS
+        scale = (base - 60) / max(first.max(), chosen.max())
+        fill = tuple(int(255 * (0.45 + 0.55 * c)) for c in to_rgb(ACCENT))
+        for i, share in enumerate(chosen):
+            pen.rectangle([left + i * step, base - share * scale, left + (i + 1) * step, base], fill=fill)
+        corners = [(left + (i + side) * step, base - share * scale) for i, share in enumerate(first) for side in (0, 1)]
+        pen.line(corners, fill=INK, width=3)
+        pen.line([(left, base), (2 * twice - 40, base)], fill=INK, width=3)
+        pen.text((left, 8), f"{version}: {self.bits[version][picture]:.3f} bits", fill=INK, font=ImageFont.load_default(30))
+        reduced = np.asarray(chart.resize((2 * high, high), Image.Resampling.LANCZOS))
+        face = np.repeat(self._grey[version][picture][..., None], 3, axis=2)
+        return np.concatenate([resize(face, high), reduced], axis=1)
+
+    def _shares(self, version: str, picture: int) -> NDArray:
+        levels = self._grey[version][picture]
+        return np.bincount(levels.ravel() // (256 // BINS), minlength=BINS) / levels.size
+
+    def _redraw(self, change: Any = None) -> None:
+        self._image.value = jpeg(self.draw(self.picture.value, self.version.value))

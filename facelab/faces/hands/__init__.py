@@ -54,7 +54,7 @@ class HandWorld:
         self.seed = int(seed)
 
     def sample(self, n: int, *, size: int = 64, start: int = 0, people: int | None = None) -> FaceBatch:
-        """Hands number start … start + n - 1: identity decides skin, proportions, nails, sleeve and side; a shot pose, light, background.
+        """Hands number start … start + n - 1: identity decides skin, proportions, nails, sleeve; a shot pose, side, light, background.
 
         Args:
             n: how many; start: the number of the first.
@@ -65,7 +65,8 @@ class HandWorld:
             A batch that knows image; landmarks (N,21,2), projected joints in OpenPose's order; identity; expression, an index into
             ``GESTURES``; pose (N,3) radians, yaw 0 shows a right hand's back and pi its palm; expression_coefficients (N,22) joint angles;
             identity_coefficients (N,8) proportions; face_mask, 1 where skin is seen; landmarks_3d (N,21,3) cm before the pose;
-            appearance (see ``LOOK``), camera, light and background as in FaceWorld.
+            appearance (see ``LOOK``); camera (N,4): pixels per cm at size 1, where the wrist is over size, 1 for a right hand and -1 for
+            its mirror image; light and background as in FaceWorld.
 
         Raises:
             ShapeError: arguments out of range.
@@ -94,12 +95,14 @@ class HandWorld:
         angles = np.stack(angles, 1)
         light, background = lights.sample_light(draws), lights.sample_background(draws)
         shape, look = self._people(person)
-        joints = skeleton(shape, angles)[0] * np.where(look[:, :1], [[-1.0, 1, 1]], 1)[:, None]
+        side = np.where(draws.chance(0.5), 1.0, -1.0)
+        joints = skeleton(shape, angles)[0] * np.stack([side, np.ones(n), np.ones(n)], 1)[:, None]
         seen = np.einsum("nij,nkj->nki", rotation(pose), joints)[..., :2]
         low, high = seen.min(1), seen.max(1)
         unit = draws.uniform(0.70, 0.77) / np.maximum((high - low).max(1), 13.0)
         middle = (low + high) / 2 * unit[:, None] * [1, -1]
-        camera = np.stack([unit, 0.5 - middle[:, 0] + draws.normal(0, 0.015), 0.49 - middle[:, 1] + draws.normal(0, 0.015)], 1)
+        x, y = 0.5 - middle[:, 0] + draws.normal(0, 0.015), 0.49 - middle[:, 1] + draws.normal(0, 0.015)
+        camera = np.stack([unit, x, y, side], 1)
         truth = {"identity": person, "expression": gesture, "pose": pose, "expression_coefficients": angles, "identity_coefficients": shape,
                  "appearance": look, "camera": camera, "light": light, "background": background}  # fmt: skip
         return self._render(size, truth)
@@ -120,8 +123,8 @@ class HandWorld:
         nail = bare * (1 - polish) + polish * lacquer[draws.choice(np.ones(5))]
         cuff = np.where(draws.chance(0.55), draws.uniform(-6.0, -1.2), -90.0)
         cloth = lights.sample_background(Draws(self.seed, _IDENTITY, unique, 200))[:, lights.BACKGROUND.index("cloth_r") :][:, :3]
-        left, age, oil, x, y = draws.chance(0.5), draws.uniform() ** 2, draws.uniform(0.4, 1.0), draws.uniform(), draws.uniform()
-        look = np.column_stack([left, skin, palm, nail, polish, age, oil, x, y, cuff, cloth, draws.uniform()])
+        age, oil, x, y, weave = draws.uniform() ** 2, draws.uniform(0.4, 1.0), draws.uniform(), draws.uniform(), draws.uniform()
+        look = np.column_stack([skin, palm, nail, polish, age, oil, x, y, cuff, cloth, weave])
         return np.stack(shape, 1)[back], look[back]
 
     def rerender(self, batch: FaceBatch, **changes: Any) -> FaceBatch:
@@ -152,10 +155,9 @@ class HandWorld:
         truth = {name: np.ascontiguousarray(value, kind.get(name, np.float32)) for name, value in truth.items()}
         mesh, n = template(), len(truth["pose"])
         joints, matrices, shifts = skeleton(truth["identity_coefficients"].astype(float), truth["expression_coefficients"].astype(float))
-        mirror = np.where(truth["appearance"][:, 0, None, None] > 0.5, np.diag([-1.0, 1, 1]), np.eye(3))
-        turn = rotation(truth["pose"]) @ mirror
+        unit, x, y = (truth["camera"][:, :3].astype(float) * size).T
+        turn = rotation(truth["pose"]) * np.stack([truth["camera"][:, 3], np.ones(n), np.ones(n)], 1)[:, None]  # a left hand, mirrored
         matrices, shifts = turn[:, None] @ matrices, np.einsum("nij,nbj->nbi", turn, shifts)
-        unit, x, y = (truth["camera"].astype(float) * size).T
         images, masks = np.empty((n, 3, size, size), np.float32), np.empty((n, 1, size, size), np.float32)
 
         def draw(rows: range) -> None:

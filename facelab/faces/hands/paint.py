@@ -8,7 +8,7 @@ import numpy as np
 
 from facelab.faces.world.shade import lit, over, smooth
 
-LOOK = ("left", "skin_r", "skin_g", "skin_b", "palm_r", "palm_g", "palm_b", "nail_r", "nail_g", "nail_b", "polish", "age", "oil", "x", "y",
+LOOK = ("skin_r", "skin_g", "skin_b", "palm_r", "palm_g", "palm_b", "nail_r", "nail_g", "nail_b", "polish", "age", "oil", "x", "y",
         "cuff", "cloth_r", "cloth_g", "cloth_b", "weave")  # fmt: skip
 """Names of the columns of ``FaceBatch.appearance`` in a batch of hands."""
 

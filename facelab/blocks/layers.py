@@ -120,12 +120,15 @@ class StructureEncoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Appearance code and structure maps to a picture: the U-Net's way up, z joined to y at 4 x 4, a skip joined at every level."""
+    """Appearance code and structure maps to a picture: the U-Net's way up, a skip joined at every level.
+
+    z meets y at 4 x 4 the same at every place: what a face looks like is told by z, where its parts are only by y and the skips.
+    """
 
     def __init__(self, widths: Sequence[int], structure: Sequence[int], code: int, norm: str, up: str, unit: float = 1.0):
         super().__init__()
         self.unit = unit
-        self.expand = nn.Linear(code, widths[-1] * 16)
+        self.expand = nn.Linear(code, widths[-1])
         self.join = convolution(widths[-1] + structure[-1], widths[-1], norm=norm)
         self.deep = Residual(widths[-1], norm)
         self.up, self.mix = nn.ModuleList(), nn.ModuleList()
@@ -138,7 +141,7 @@ class Decoder(nn.Module):
     def forward(self, code: Tensor, structure: Sequence[Tensor]) -> Tensor:
         """(N,D), the structure encoder's maps -> (N,3,H,W) in [-1, 1]."""
         deepest = structure[-1]
-        x = F.leaky_relu(self.expand(code / self.unit), SLOPE).view(len(code), -1, *deepest.shape[-2:])  # (N,C_L,4,4)
+        x = F.leaky_relu(self.expand(code / self.unit), SLOPE)[:, :, None, None].expand(-1, -1, *deepest.shape[-2:])  # (N,C_L,4,4)
         x = self.deep(self.join(torch.cat([x, deepest], dim=1)))
         for up, mix, skip in zip(self.up, self.mix, reversed(structure[:-1]), strict=True):
             x = mix(torch.cat([up(x), skip], dim=1))  # (N,C_l,H_l,W_l), twice the side of the level before

@@ -49,8 +49,8 @@ class Config:
     scale: float = 0.1  # sigma_k, after the additive-encoding paper's code
     norm: str = "weight"  # section 3.3; "batch", "none"
     up: str = "subpixel"  # section 3.3; "transposed"
-    kl_weight: float = 1.0  # 0 is Table 3's "w/o KL"
-    feature_weights: tuple[float, ...] = (0.1, 0.1, 0.1, 0.1)  # lambda_l; () leaves only the L1 term
+    kl_weight: float = 2.0  # 0 is Table 3's "w/o KL"
+    feature_weights: tuple[float, ...] = (0.2, 0.2, 0.2, 0.2)  # lambda_l; () leaves only the L1 term
 
     @property
     def widths(self) -> list[int]:

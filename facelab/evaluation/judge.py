@@ -84,6 +84,8 @@ class Judge(nn.Module):
         self.traits = nn.Linear(config.embedding, config.traits)
         self.register_buffer("trait_mean", torch.zeros(config.traits))
         self.register_buffer("trait_scale", torch.ones(config.traits))
+        self.register_buffer("expression_mean", torch.zeros(config.expressions))
+        self.register_buffer("expression_scale", torch.ones(config.expressions))
         self.classes = nn.Parameter(torch.randn(config.people, config.embedding) * 0.1)
 
     def forward(self, image: Tensor) -> Verdict:
@@ -112,7 +114,7 @@ class Judge(nn.Module):
         place = torch.linspace(-1 / 64, 1 + 1 / 64, grid, device=image.device) * given - 0.5
         landmarks = torch.stack([(mass.sum(2) * place).sum(2), (mass.sum(3) * place).sum(2)], dim=2)
         pose, expression = self.what(maps[-1]).split([3, self.config.expressions], dim=1)
-        return Verdict(self.who(maps[-1]), pose, expression, landmarks)
+        return Verdict(self.who(maps[-1]), pose, expression * self.expression_scale + self.expression_mean, landmarks)
 
     @torch.no_grad()
     def look(self, image: Tensor, batch: int = 256) -> Verdict:
@@ -138,10 +140,11 @@ class Judge(nn.Module):
         return torch.cat([value.float() for value in faces.require("identity_coefficients", "appearance")], dim=1)
 
     def standardise(self, faces: Any) -> None:
-        """Sets the mean and scale of the identities' numbers from some training faces."""
-        traits = self._traits(faces)
-        self.trait_mean.copy_(traits.mean(dim=0))
-        self.trait_scale.copy_(traits.std(dim=0).clamp(min=1e-3))
+        """Sets the mean and scale of the identities' numbers, and of the expressions', from some training faces."""
+        (expression,) = faces.require("expression_coefficients")
+        for name, value in (("trait", self._traits(faces)), ("expression", expression)):
+            getattr(self, f"{name}_mean").copy_(value.mean(dim=0))
+            getattr(self, f"{name}_scale").copy_(value.std(dim=0).clamp(min=1e-2))
 
     def players(self) -> dict[str, list[nn.Parameter]]:
         return {"judge": list(self.parameters())}
@@ -173,7 +176,7 @@ class Judge(nn.Module):
             "traits": F.smooth_l1_loss(self.traits(said.identity), batch["traits"]),
             "identity": 0.1 * F.cross_entropy(logits, batch["identity"]),
             "pose": 2 * F.smooth_l1_loss(said.pose, batch["pose"], beta=0.1),
-            "expression": 2 * F.smooth_l1_loss(said.expression, batch["expression"], beta=0.1),
+            "expression": 0.5 * ((said.expression - batch["expression"]) / self.expression_scale).square().mean(),
             "landmarks": 20 * off.abs().mean(),
         }
 

@@ -7,7 +7,6 @@ from typing import NamedTuple
 import numba
 import numpy as np
 from numpy.typing import NDArray
-from skimage.measure import marching_cubes
 
 from facelab.faces.world.shade import smooth
 from facelab.faces.world.vertices import vertex_normals
@@ -104,6 +103,8 @@ class Template(NamedTuple):
 @functools.cache
 def template(step: float = 0.28) -> Template:
     """The surface at rest, meshed, with what moves and what paints each vertex."""
+    from skimage.measure import marching_cubes  # here, as it is slow to import and hands are few
+
     low, high = np.array([-9.0, -SPAN - 4.5, -3.6]), np.array([8.0, 21.0, 3.6])
     axes = [np.arange(a, b, step) for a, b in zip(low, high, strict=True)]
     grid = np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 3)

@@ -34,6 +34,7 @@ bench: $(READY)
 
 weights: $(READY)
 	$(BIN)/python -m facelab.geometry.sculpt
+	$(BIN)/python -m facelab.recipes
 
 gpu: $(READY)
 	$(BIN)/python -m pytest -m gpu tests $(ARGS)

@@ -2,7 +2,8 @@
 
 Data flows one way; a room imports only from rooms to its left::
 
-    core, geometry -> faces -> blocks, probability, adversarial -> papers -> training -> evaluation -> show -> course -> notebooks
+    core, geometry -> faces -> blocks, probability, adversarial -> papers -> training -> evaluation -> recipes
+        -> show -> course -> notebooks
 
 ``core``         the readings of a disputed formula, the named errors, where files live
 ``geometry``     what a face is in space: morphable model, rasteriser, flow, boundary maps
@@ -11,6 +12,7 @@ Data flows one way; a room imports only from rooms to its left::
 ``papers``       one readable room each: equilibrium_cvae, af_vae, fvae, facefeat_gan, f3a_gan
 ``training``     ``fit``: one resumable loop over a model's players
 ``evaluation``   the judges and the measures
+``recipes``      how every shipped weight file was trained
 ``show``         pictures and widgets
 ``course``       running the notebooks, the book, student copies; ``cli`` is its command line
 

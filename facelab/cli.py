@@ -1,15 +1,17 @@
-"""The command line: ``facelab doctor``, ``facelab prepare``, ``facelab course``."""
+"""The command line: ``facelab doctor``, ``facelab prepare``, ``facelab course``, ``facelab train``, ``facelab experiment``."""
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from facelab import __version__
 from facelab.core import PACKAGE, FacelabError
-from facelab.course import NOTEBOOKS, PROFILES, Result, notebooks, run, write_student_copies
+from facelab.course import NOTEBOOKS, PROFILES, CourseError, Result, notebooks, run, write_student_copies
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -57,6 +59,25 @@ def _parser() -> argparse.ArgumentParser:
     course.add_argument("--notebooks", type=Path, metavar="DIR", default=NOTEBOOKS, help="run these instead, such as a student's copies")
     course.add_argument("--force", action="store_true", help="run again what is done; with --student, overwrite existing copies")
     course.set_defaults(command=_course)
+
+    train = commands.add_parser("train", help="train a network as its shipped weights were, or fine-tune those on photographs")
+    train.add_argument("name", metavar="NAME", help="of the weight file, such as af_vae")
+    train.add_argument("--photos", type=Path, metavar="DIR", help="fine-tune on these prepared photographs, a fifth of the people held out")
+    train.add_argument("--profile", choices=PROFILES, default="cpu", help="how large, and on how many made faces (default: %(default)s)")
+    train.add_argument("--steps", type=int, metavar="N", help="how long (default: as the recipe says)")
+    train.add_argument("--seed", type=int, default=0, help="of first weights and batches (default: %(default)s)")
+    train.add_argument("--out", type=Path, metavar="DIR", help="log, checkpoint and weights (default: build/train/NAME)")
+    train.add_argument("--resume", action="store_true", help="go on with the run that is there")
+    train.set_defaults(command=_train)
+
+    experiment = commands.add_parser("experiment", help="run one paper's table: a notebook of notebooks/experiments")
+    experiment.add_argument("name", metavar="NAME", help="such as af_vae_ablation")
+    experiment.add_argument("-p", nargs=2, action="append", default=[], metavar=("KEY", "VALUE"), dest="more", help="one of its parameters")
+    experiment.add_argument("--profile", choices=PROFILES, default="smoke", help="how much is computed (default: %(default)s)")
+    experiment.add_argument("--photos", type=Path, metavar="DIR", help="prepared photographs")
+    experiment.add_argument("--out", type=Path, metavar="DIR", help="where the run goes (default: build/experiments/NAME/PROFILE…)")
+    experiment.add_argument("--force", action="store_true", help="run again what is done")
+    experiment.set_defaults(command=_experiment)
     return parser
 
 
@@ -101,6 +122,37 @@ def _course(options: argparse.Namespace) -> int:
     if failed:
         print(f"facelab: {len(failed)} of {len(chosen)} notebooks failed: {', '.join(failed)}", file=sys.stderr)
     return 1 if failed else 0
+
+
+def _train(options: argparse.Namespace) -> int:
+    from facelab.recipes import train
+
+    out = options.out or PACKAGE.parent / "build" / "train" / options.name
+    print(train(options.name, out, profile=options.profile, photos=options.photos, steps=options.steps, seed=options.seed,
+                resume=options.resume))  # fmt: skip
+    return 0
+
+
+def _experiment(options: argparse.Namespace) -> int:
+    path = NOTEBOOKS / "experiments" / f"{options.name}.ipynb"
+    if not path.is_file():
+        there = ", ".join(sorted(p.stem for p in path.parent.glob("*.ipynb"))) or "none; run from a clone of the repository"
+        raise CourseError(f"no experiment called {options.name!r}; there are {there}")
+    more = {key: _literal(value) for key, value in options.more}
+    kind = "_".join([options.profile, *(f"{key}={value}" for key, value in options.more)]).replace(os.sep, "_")
+    out = options.out or PACKAGE.parent / "build" / "experiments" / options.name / kind
+    (result,) = run([path], out, profile=options.profile, photos=options.photos, more=more, force=options.force)
+    print(_row(result, len(result.name)))
+    print(out / path.name)
+    return 1 if result.error else 0
+
+
+def _literal(text: str) -> Any:
+    """A parameter's value: a number, true, false or list as JSON writes it, else the word itself."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
 
 
 def _row(result: Result, width: int) -> str:

@@ -9,10 +9,11 @@ import os
 import re
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import nbformat
 from nbformat import NotebookNode
@@ -69,8 +70,9 @@ def read(path: Path) -> NotebookNode:
 
 
 def run(
-    paths: Sequence[Path], out: Path, *, profile: str = "smoke", photos: Path | None = None, force: bool = False, progress: bool = True
-) -> Iterator[Result]:
+    paths: Sequence[Path], out: Path, *, profile: str = "smoke", photos: Path | None = None, more: Mapping[str, Any] | None = None,
+    force: bool = False, progress: bool = True,
+) -> Iterator[Result]:  # fmt: skip
     """Run notebooks through papermill into ``out``, one result each, going on past failures.
 
     A notebook counts as done when its output records no exception and the digest of the same cells and parameters; it is then
@@ -81,6 +83,7 @@ def run(
         out: folder of the executed copies; made if missing.
         profile: one of ``PROFILES``, handed to the notebook with its limit on a cell's time.
         photos: folder of prepared photographs, handed to the notebook when given.
+        more: others of its parameters.
 
     Raises:
         CourseError: unknown profile or unreadable notebook. AssetError: ``photos`` is not a folder.
@@ -89,7 +92,7 @@ def run(
         raise CourseError(f"no profile called {profile!r}; there are {', '.join(PROFILES)}")
     if photos is not None and not photos.is_dir():
         raise AssetError(f"{photos} is not a folder; prepare one with: facelab prepare PICTURES {photos}")
-    parameters = {"profile": profile} | ({"photos": str(photos.resolve())} if photos else {})
+    parameters = {"profile": profile} | ({"photos": str(photos.resolve())} if photos else {}) | dict(more or {})
     out = out.resolve()
     out.mkdir(parents=True, exist_ok=True)
     for path in map(Path.resolve, paths):
@@ -111,12 +114,12 @@ def recorded(path: Path, digest: str | None = None) -> Result | None:
     return result
 
 
-def _digest(notebook: NotebookNode, parameters: dict[str, str]) -> str:
+def _digest(notebook: NotebookNode, parameters: dict[str, Any]) -> str:
     cells = [[cell.cell_type, cell.source] for cell in notebook.cells]
     return hashlib.sha256(json.dumps([cells, parameters], sort_keys=True).encode()).hexdigest()
 
 
-def _execute(path: Path, final: Path, parameters: dict[str, str], digest: str, cell_limit: int | None, progress: bool) -> Result:
+def _execute(path: Path, final: Path, parameters: dict[str, Any], digest: str, cell_limit: int | None, progress: bool) -> Result:
     import papermill
 
     logging.getLogger("papermill").setLevel(logging.ERROR)

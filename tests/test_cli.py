@@ -66,11 +66,45 @@ def test_preparing_nothing_exits_1_and_says_why(tmp_path, capsys):
     ["course", "--notebooks", "{folder}", "--photos", "{folder}/nowhere", "--out", "{folder}/out"],
     ["course", "--notebooks", "{folder}", "--student", "{folder}"],
     ["prepare", "{folder}/nowhere", "{folder}/out"],
+    ["train", "nosuch", "--out", "{folder}/out"],
+    ["train", "af_vae", "--photos", "{folder}/nowhere", "--out", "{folder}/out"],
+    ["experiment", "nosuch"],
 ])  # fmt: skip
 def test_mistakes_are_one_line_and_no_traceback(call, folder, capsys):
     assert main([word.format(folder=folder) for word in call]) == 2
     out, err = capsys.readouterr()
     assert err.startswith("facelab: ") and err.count("\n") == 1 and len(err) > 30 and "Traceback" not in err
+
+
+def test_train_writes_weights_and_goes_on(monkeypatch, tmp_path, capsys):
+    from facelab import recipes
+    from facelab.blocks.weights import made
+
+    monkeypatch.setenv("FACELAB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(recipes, "SIZES", {"smoke": {"faces": 32, "people": 8, "batch": 4}})
+    call = ["train", "features", "--profile", "smoke", "--steps", "2", "--seed", "3", "--out", str(tmp_path / "run")]
+    assert main(call) == 0
+    path = tmp_path / "run" / "features.safetensors"
+    assert capsys.readouterr().out.strip() == str(path) and made(path)["steps"] == 2 and made(path)["seed"] == 3
+    assert main(call) == 2 and "--resume" in capsys.readouterr().err
+    assert main([*call, "--resume"]) == 0
+
+
+def test_experiment_runs_with_its_parameters(monkeypatch, folder, tmp_path, capsys):
+    table = folder / "experiments" / "table.ipynb"
+    table.parent.mkdir()
+    notebook = nbformat.read(folder / "01_fine.ipynb", as_version=4)
+    notebook.cells[1].source += '\nseed: int = 0\nprior: str = "unit"'
+    notebook.cells[2].source = "print(profile, seed + 1, prior)"
+    nbformat.write(notebook, table)
+    monkeypatch.setattr("facelab.cli.NOTEBOOKS", folder)
+    call = ["experiment", "table", "-p", "seed", "4", "-p", "prior", "additive", "--out", str(tmp_path / "out")]
+    assert main(call) == 0
+    out = capsys.readouterr().out
+    assert out.splitlines()[-1] == str(tmp_path / "out" / "table.ipynb")
+    assert nbformat.read(tmp_path / "out" / "table.ipynb", as_version=4).cells[-1].outputs[0].text == "smoke 5 additive\n"
+    assert main(call) == 0 and "done before" in capsys.readouterr().out
+    assert main(["experiment", "tabel"]) == 2 and "there are table" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("call", [[], ["course", "--profile", "huge"], ["dance"]])

@@ -9,7 +9,7 @@ from PIL import Image
 from facelab.core import ShapeError
 from facelab.faces import FaceWorld
 from facelab.geometry import boundary_map
-from facelab.show import ClusterExplorer, HistogramExplorer, LatentExplorer, PriorExplorer, Puppet
+from facelab.show import ClusterExplorer, HistogramExplorer, LatentExplorer, LiveCurves, PriorExplorer, Puppet
 from facelab.show.pictures import CLUSTERS, to_pixels
 
 
@@ -239,3 +239,24 @@ def test_choosing_picture_and_version_repaints(levels):
         levels.draw(0, "sharp")
     with pytest.raises(ShapeError, match="same pictures"):
         HistogramExplorer({"a": torch.zeros(2, 3, 8, 8), "b": torch.zeros(1, 3, 8, 8)})
+
+
+def blue(drawn):
+    """Where a curve is: the accent's blue over white."""
+    return drawn[..., 2].astype(int) - drawn[..., 0] > 90
+
+
+def test_live_curves_show_every_term_and_follow_the_history():
+    curves = LiveCurves()
+    history = [{"step": 50 * k, "seconds": k, "pixels": 100 / k, "kl": float(k), "learning_rate": 1e-3} for k in range(1, 9)]
+    history[-1]["validation"] = 0.5
+    before = curves.view.value
+    curves(history)
+    after = pixels(curves.view.value)
+    assert curves.view.value != before and np.abs(after - curves.draw(history)).mean() < 3
+    w, h = curves.WIDTH, curves.HEIGHT
+    assert after.shape == (h, 3 * w, 3), "pixels, kl and validation, but no panel for the learning rate"
+    falls, rises = (np.nonzero(blue(curves.draw(history))[24:, i * w : (i + 1) * w - 12]) for i in (0, 1))
+    assert np.corrcoef(*falls)[0, 1] > 0.8 and np.corrcoef(*rises)[0, 1] < -0.8, "y points down in a picture"
+    four = curves.draw([row | {"gradient_norm": 1.0} for row in history])
+    assert four.shape == (2 * h, 3 * w, 3) and curves.draw([]).min() == 255

@@ -1,0 +1,176 @@
+"""How every shipped weight file was trained, as one call each; and the same networks fine-tuned on photographs.
+
+``python -m facelab.recipes`` (``make weights``) trains all of them from scratch, in dependency order.
+"""
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Subset
+
+import facelab
+from facelab.blocks import FeatureNetwork, save_weights, shipped
+from facelab.blocks.features import Config as FeatureConfig
+from facelab.core import PROFILES, FacelabError, ShapeError, cache_folder
+from facelab.evaluation.judge import Config as JudgeConfig
+from facelab.evaluation.judge import Judge
+from facelab.faces import FaceWorld, Photos
+from facelab.papers import af_vae, equilibrium_cvae
+from facelab.training import cosine, fit
+
+
+class RecipeError(FacelabError):
+    """There is no such recipe, or it cannot be followed as asked."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Which faces a network sees, and how it is trained on them; the schedule is always ``cosine`` after the warm-up."""
+
+    make: Callable[[Any, Recipe], nn.Module]  # training faces, this recipe -> the network, ready to be trained
+    steps: int
+    batch: int
+    learning_rate: float
+    betas: tuple[float, float] = (0.9, 0.99)  # Adam's
+    warmup: int = 100  # steps
+    world: int = 1  # seed of the FaceWorld; methods train on 1, the judge on 2, and what is shown and measured is 0
+    faces: int = 48_000  # in its cache
+    people: int = 8_000
+    yaw: float = 90.0  # degrees to either side, as the next two
+    pitch: float = 20.0
+    roll: float = 10.0
+    size: int = 64  # side of the pictures, px
+    seed: int = 0  # of the first weights and of the batches
+    finish: Callable[[Any, Any], None] = lambda model, faces: None  # what is left to do after training
+
+
+def _some(faces: Any, count: int) -> Any:
+    return faces[torch.arange(min(count, len(faces)))]
+
+
+def _features(faces: Any, recipe: Recipe) -> FeatureNetwork:
+    some = _some(faces, 2000)
+    model = FeatureNetwork(FeatureConfig(size=recipe.size, truths=FeatureNetwork.truths(some).shape[1]))
+    model.standardise(some)
+    return model
+
+
+def _judge(faces: Any, recipe: Recipe) -> Judge:
+    some = _some(faces, 2000)
+    identity, appearance, expression = some.require("identity_coefficients", "appearance", "expression_coefficients")
+    traits = identity.shape[1] + appearance.shape[1]
+    model = Judge(JudgeConfig(size=recipe.size, people=recipe.people, traits=traits, expressions=expression.shape[1]))
+    model.standardise(some)
+    return model
+
+
+def _paper(room: Any) -> Callable[[Any, Recipe], nn.Module]:
+    def make(faces: Any, recipe: Recipe) -> nn.Module:
+        model = room.Model(room.Config(size=recipe.size))
+        model.prepare(faces, torch.Generator().manual_seed(recipe.seed))
+        return model
+
+    return make
+
+
+RECIPES = {
+    "features": Recipe(_features, steps=1300, batch=64, learning_rate=1e-3, betas=(0.9, 0.999), warmup=0,
+                       finish=lambda model, faces: model.calibrate(_some(faces, 500).image)),
+    "judge": Recipe(_judge, steps=1500, batch=64, learning_rate=2e-3, world=2, people=6_000, pitch=25.0, roll=20.0),
+    "equilibrium_cvae": Recipe(_paper(equilibrium_cvae), steps=6000, batch=16, learning_rate=1.5e-3),
+    "af_vae": Recipe(_paper(af_vae), steps=6000, batch=16, learning_rate=1.5e-3),
+}  # fmt: skip
+"""Name of a weight file -> how it is trained, in the order in which they depend on each other (AF-VAE matches features)."""
+
+SIZES: dict[str, dict[str, int]] = {
+    "smoke": {"faces": 256, "people": 64, "steps": 20}, "cpu": {}, "gpu": {"size": 128, "batch": 64}, "paper": {"size": 256, "batch": 64},
+}  # fmt: skip
+"""What a profile changes in a recipe; ``cpu`` is how the shipped files were made."""
+
+
+def train(
+    name: str, out: str | Path, *, profile: str = "cpu", photos: str | Path | None = None, steps: int | None = None, seed: int = 0,
+    resume: bool = False, progress: bool = True,
+) -> Path:  # fmt: skip
+    """Follows a recipe; with ``photos``, the shipped network is fine-tuned on photographs of the people that ``held_out`` leaves.
+
+    Args:
+        name: of RECIPES. out: folder of the run (``fit``'s files), and of the weights when it is done.
+        profile: changes the recipe as SIZES says. steps: others than the recipe's.
+        photos: prepared folder, its pictures as large as the network's; a method's, since photographs lack the truths of made faces.
+        seed: another than the recipe's.
+        resume: go on with the run in ``out``.
+
+    Returns: the weight file, ``out/NAME.safetensors``; its header tells all of this.
+    Raises: RecipeError for a name, profile or number that there is not; AssetError, TrainingError, DivergedError as they come.
+    """
+    if name not in RECIPES:
+        raise RecipeError(f"no recipe called {name!r}; there are {', '.join(RECIPES)}")
+    if profile not in PROFILES:
+        raise RecipeError(f"no profile called {profile!r}; there are {', '.join(PROFILES)}")
+    recipe = replace(RECIPES[name], seed=seed, **SIZES[profile] | ({"steps": steps} if steps else {}))
+    if photos is not None:
+        recipe = replace(recipe, steps=steps or recipe.steps // 4, learning_rate=recipe.learning_rate / 5)
+    torch.manual_seed(seed)
+    faces, model, told = _photographs(name, photos) if photos else _made(recipe)
+    history = fit(
+        model, faces, steps=recipe.steps, out=out, resume=resume, batch=recipe.batch, seed=seed, learning_rate=recipe.learning_rate,
+        betas=recipe.betas, schedule=cosine, warmup=recipe.warmup, progress=progress,
+    )
+    recipe.finish(model, faces)
+    kept = {key: value for key, value in asdict(recipe).items() if not callable(value)}
+    if photos:
+        kept = {key: kept[key] for key in ("steps", "batch", "learning_rate", "betas", "warmup", "seed")}
+    path = Path(out) / f"{name}.safetensors"
+    save_weights(model, path, kept | told | {"seconds": round(history[-1]["seconds"])})
+    return path
+
+
+def _made(recipe: Recipe) -> tuple[Any, nn.Module, dict[str, Any]]:
+    faces = FaceWorld(recipe.world).cache(
+        recipe.faces, recipe.size, people=recipe.people, yaw=(-recipe.yaw, recipe.yaw), pitch=(-recipe.pitch, recipe.pitch),
+        roll=(-recipe.roll, recipe.roll),
+    )  # fmt: skip
+    return faces, recipe.make(faces, recipe), {}
+
+
+def _photographs(name: str, folder: str | Path) -> tuple[Any, nn.Module, dict[str, Any]]:
+    if name not in facelab.TRAINED:
+        raise RecipeError(f"{name} learns truths that photographs lack; on photographs there are {', '.join(facelab.TRAINED)}")
+    photographs, model = Photos(folder), facelab.load(name)
+    if photographs.size != model.config.size:
+        raise ShapeError(
+            f"{folder} holds pictures of {photographs.size} px, {name} takes {model.config.size}: "
+            f"prepare them again with --size {model.config.size}"
+        )
+    out = held_out(photographs)
+    if out.all():
+        raise RecipeError(f"{folder} shows one person only: at least two are needed, one to learn from and one to look at")
+    told = {"photographs": int((~out).sum()), "held_out": [photographs.people[i] for i in photographs.identity[out].unique().tolist()]}
+    return Subset(photographs, (~out).nonzero()[:, 0]), model, told
+
+
+def held_out(photographs: Photos) -> Tensor:
+    """(N,) bool: pictures of the people that fine-tuning never sees, every fifth by name, the first included."""
+    return photographs.identity % 5 == 0
+
+
+def main() -> int:
+    """Trains every shipped weight file from scratch; killed, the same command goes on."""
+    runs = cache_folder() / "weights"
+    for name in RECIPES:
+        print(name, flush=True)
+        shutil.copyfile(train(name, runs / name, resume=True), shipped(name))
+    shutil.rmtree(runs)  # all are made: the next time starts from scratch
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

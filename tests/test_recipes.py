@@ -1,0 +1,138 @@
+"""Recipes: every weight file can be made again, at a tiny size here; and photographs fine-tune the methods with people held out."""
+import csv
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+import facelab
+from facelab import recipes
+from facelab.blocks import FeatureNetwork, load_weights, shipped
+from facelab.blocks.weights import made
+from facelab.evaluation.judge import Judge
+from facelab.faces import FaceWorld, Photos
+from facelab.faces.photos.read import read_picture
+from facelab.papers import af_vae, equilibrium_cvae
+from facelab.recipes import RECIPES, RecipeError, held_out, train
+from facelab.training import LOG, TrainingError
+
+NETWORKS = {"features": FeatureNetwork, "judge": Judge, "equilibrium_cvae": equilibrium_cvae.Model, "af_vae": af_vae.Model}
+
+
+@pytest.fixture
+def tiny(monkeypatch, tmp_path):
+    """Recipes on 48 faces for two steps; nothing shipped is touched."""
+    monkeypatch.setenv("FACELAB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(recipes, "SIZES", {"smoke": {"faces": 48, "people": 12, "steps": 2, "batch": 4}})
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory):
+    """A prepared folder of 12 made faces of six people."""
+    from PIL import Image
+
+    folder = tmp_path_factory.mktemp("photos")
+    faces = FaceWorld(3).sample(12, size=64, people=6)
+    with open(folder / "metadata.csv", "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["file_name", "identity", "landmarks"])
+        for i in range(12):
+            Image.fromarray(((faces.image[i].permute(1, 2, 0) + 1) * 127.5).byte().numpy()).save(folder / f"{i:02}.png")
+            writer.writerow([f"{i:02}.png", f"p{i // 2}", json.dumps(faces.landmarks[i].tolist())])
+    assert read_picture(folder / "00.png").shape == (64, 64, 3)
+    return folder
+
+
+def test_there_is_a_recipe_for_every_trained_file_in_the_order_of_what_they_need():
+    assert set(facelab.TRAINED) < set(RECIPES) and list(NETWORKS) == list(RECIPES)
+    assert list(RECIPES).index("features") < list(RECIPES).index("af_vae")
+    assert {recipe.world for name, recipe in RECIPES.items() if name != "judge"} == {1} and RECIPES["judge"].world == 2, "0 is for measuring"
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_shipped_file_is_what_its_recipe_makes(name):
+    if not shipped(name).exists():
+        pytest.skip("no such weights here yet")
+    said = made(shipped(name))
+    recipe = RECIPES[name]
+    assert {key: said[key] for key in ("steps", "batch", "seed", "world")} == {
+        "steps": recipe.steps, "batch": recipe.batch, "seed": recipe.seed, "world": recipe.world,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_trains_and_its_file_opens(tiny, tmp_path, name):
+    path = train(name, tmp_path / "run", profile="smoke", progress=False)
+    assert path == tmp_path / "run" / f"{name}.safetensors" and (tmp_path / "run" / LOG).exists()
+    network = load_weights(NETWORKS[name], NETWORKS[name].Config, path)
+    assert all(value.isfinite().all() for value in network.state_dict().values())
+    said = made(path)
+    assert said["steps"] == 2 and said["world"] == RECIPES[name].world and said["yaw"] == 90 and said["seconds"] >= 0
+    if name == "features":
+        assert not torch.equal(network.level, torch.ones(4)), "calibrated when the weights are final"
+    if name == "judge":
+        assert network.config.people == 12
+
+
+def test_a_run_is_neither_overwritten_nor_lost(tiny, tmp_path):
+    first = train("features", tmp_path, profile="smoke", progress=False).read_bytes()
+    with pytest.raises(TrainingError, match="holds a run already"):
+        train("features", tmp_path, profile="smoke", progress=False)
+    assert train("features", tmp_path, profile="smoke", resume=True, progress=False).read_bytes() == first
+    with pytest.raises(TrainingError, match="another run .*seed"):
+        train("features", tmp_path, profile="smoke", seed=1, resume=True, progress=False)
+
+
+def test_every_fifth_person_is_held_out(photographs):
+    photos = Photos(photographs)
+    assert photos.people == ("p0", "p1", "p2", "p3", "p4", "p5")
+    assert held_out(photos).tolist() == [name in ("p0", "p5") for name in ("p0", "p1", "p2", "p3", "p4", "p5") for _ in range(2)]
+
+
+def test_photographs_fine_tune_the_shipped_network(monkeypatch, photographs, tmp_path):
+    start = af_vae.Model(replace(af_vae.Config(), width=8, most=16, code=16))
+    start.prepare(Photos(photographs)[:], torch.Generator().manual_seed(0))
+    start.eval()
+    before = {name: value.clone() for name, value in start.state_dict().items()}
+    monkeypatch.setattr(facelab, "load", lambda name: start)
+    drawn = []
+    draw = start.draw
+    monkeypatch.setattr(start, "draw", lambda faces, n, generator: drawn.append(faces) or draw(faces, n, generator))
+    path = train("af_vae", tmp_path, photos=photographs, steps=3, progress=False)
+    said = made(path)
+    assert said["held_out"] == ["p0", "p5"] and said["photographs"] == 8 and said["steps"] == 3
+    assert all(8 == len(faces) and not held_out_people(faces) for faces in drawn)
+    after = load_weights(af_vae.Model, af_vae.Config, path).state_dict()
+    assert any(not torch.equal(value, after[name]) for name, value in before.items())
+
+
+def held_out_people(faces):
+    return set(faces[torch.arange(len(faces))].identity.tolist()) & {0, 5}
+
+
+@pytest.mark.parametrize("name, given, message", [
+    ("head", {}, "no recipe called 'head'; there are features"), ("af_vae", {"profile": "huge"}, "no profile"),
+    ("judge", {"photos": "photos"}, "truths that photographs lack"),
+])  # fmt: skip
+def test_what_cannot_be_followed_is_named(tmp_path, name, given, message):
+    with pytest.raises(RecipeError, match=message):
+        train(name, tmp_path, progress=False, **given)
+
+
+def test_all_weights_in_one_go(tiny, monkeypatch, tmp_path):
+    (tmp_path / "weights").mkdir()
+    real = recipes.train
+    monkeypatch.setattr(recipes, "shipped", lambda name: tmp_path / "weights" / f"{name}.safetensors")
+    asked = []
+
+    def quick(name, out, **given):
+        asked.append((name, given))
+        return real(name, out, profile="smoke", progress=False, **given)
+
+    monkeypatch.setattr(recipes, "RECIPES", {"features": RECIPES["features"], "judge": RECIPES["judge"]})
+    monkeypatch.setattr(recipes, "train", quick)
+    assert recipes.main() == 0
+    assert asked == [("features", {"resume": True}), ("judge", {"resume": True})]
+    assert sorted(p.name for p in (tmp_path / "weights").iterdir()) == ["features.safetensors", "judge.safetensors"]
+    assert not (tmp_path / "cache" / "weights").exists(), "the next time starts from scratch"

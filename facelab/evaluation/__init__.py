@@ -1,17 +1,25 @@
-"""The judge and the measures."""
+"""The judge, the measures, the networks that sets are compared by, and what raters said."""
+from facelab.evaluation.features import Extractor, face_features, inception, mobilenet_v2
 from facelab.evaluation.judge import Judge, Verdict, judge
 from facelab.evaluation.measures import (
+    InceptionScore,
+    Probe,
+    diversity,
+    frechet,
     frechet_distance,
     gradient_energy,
     histogram_entropy,
     inception_score,
     inter_ocular,
     landmark_error,
+    linear_probe,
     psnr,
     ssim,
 )
+from facelab.evaluation.ratings import RatingError, fool_rate, trueskill, wilson
 
 __all__ = [
-    "Judge", "Verdict", "frechet_distance", "gradient_energy", "histogram_entropy", "inception_score", "inter_ocular", "judge",
-    "landmark_error", "psnr", "ssim",
+    "Extractor", "InceptionScore", "Judge", "Probe", "RatingError", "Verdict", "diversity", "face_features", "fool_rate", "frechet",
+    "frechet_distance", "gradient_energy", "histogram_entropy", "inception", "inception_score", "inter_ocular", "judge", "landmark_error",
+    "linear_probe", "mobilenet_v2", "psnr", "ssim", "trueskill", "wilson",
 ]  # fmt: skip

@@ -94,7 +94,8 @@ def fit(
         progress: show a bar.
         fabric: where to train; None: one device, the GPU in bfloat16 or else the CPU in float32. A Fabric of several processes
             comes launched, with a strategy that allows unused parameters where the model has several players
-            (``Fabric(devices=4, strategy="ddp_find_unused_parameters_true")``); each process then trains on its slice of the batch.
+            (``Fabric(devices=4, strategy="ddp_find_unused_parameters_true")``); each process trains on its slice of the batch, which is
+            all that its BatchNorm sees.
 
     Returns: one row for every ``log_every`` steps: ``step`` (how many are done), ``seconds`` (of training), every term (mean since the row
         before), ``gradient_norm`` (the same, before clipping), ``learning_rate``, and ``validation`` where there was one. With several
@@ -174,6 +175,8 @@ def fit(
                     with torch.no_grad():
                         row["validation"] = value = fabric.broadcast(float(validate(model)))
                     model.train()
+                    if not math.isfinite(value):
+                        raise DivergedError(f"step {done - 1}: validation is {value}; {folder.last()}")
                     if best is None or value < best["value"]:
                         best = {"value": value, "step": done, "model": {k: v.cpu().clone() for k, v in model.state_dict().items()}}
                 history.append(row)
@@ -276,7 +279,7 @@ class _Folder:
         asked = json.loads(json.dumps(asked, default=str))
         if any((self.path / name).exists() for name in (CHECKPOINT, LOG, RUN)):
             if not resume:
-                raise TrainingError(f"{self.path} holds a run already: resume=True (--resume) goes on with it; give a new one another folder")
+                raise TrainingError(f"{self.path} holds a run already: resume=True (--resume) goes on with it; or give another folder")
             self._open(asked)
         fabric.barrier()  # nobody looks after the first process has begun to write
         if self.writes:

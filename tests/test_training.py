@@ -315,6 +315,11 @@ def test_early_stopping_keeps_the_best_weights(tmp_path):
     assert fit(again, pictures(), resume=True, **given) == history and same(again, seen[1]) and len(seen) == 4, "it stays stopped"
 
 
+def test_a_validation_that_is_not_finite_stops_the_run():
+    with pytest.raises(DivergedError, match="step 3: validation is nan"):
+        fit(fresh(), pictures(), steps=8, batch=8, every=4, validate=lambda model: float("nan"), **QUIET)
+
+
 @pytest.mark.parametrize("given, message", [
     ({"steps": 0}, "steps must be at least 1"), ({"batch": 0}, "batch"), ({"every": 0}, "every"), ({"log_every": 0}, "log_every"),
     ({"seed": -1}, "seed"), ({"clip_norm": 1.0, "clip_value": 1.0}, "not both"), ({"patience": 3}, "give validate"),

@@ -59,8 +59,8 @@ class LiveCurves:
         pen.line([(left, top), (left, bottom), (right, bottom)], fill="#b8bfc4", width=2)
         pen.text((left, top - 8), name, INK, large, "ls")
         pen.text((right, top - 8), f"{values[-1]:.4g}", ACCENT, large, "rs")
-        pen.text((left - 8, top), f"{high:.3g}", INK, small, "rm")
-        pen.text((left - 8, bottom), f"{low:.3g}", INK, small, "rm")
+        pen.text((left - 8, top), f"{high:.4g}", INK, small, "rm")
+        pen.text((left - 8, bottom), f"{low:.4g}", INK, small, "rm")
         pen.text((right, bottom + 6), f"step {steps[-1]:.0f}", INK, small, "rt")
         pen.line(line, fill=ACCENT, width=4, joint="curve")
         x, y = line[-1]

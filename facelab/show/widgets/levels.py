@@ -6,17 +6,19 @@ from typing import Any
 
 import ipywidgets as widgets
 import numpy as np
+import torch
 from matplotlib.colors import to_rgb
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
+from skimage.measure import shannon_entropy
 from torch import Tensor
 
 from facelab.core import ShapeError
-from facelab.evaluation import histogram_entropy
 from facelab.show.pictures import ACCENT, INK, to_pixels
 from facelab.show.widgets.parts import jpeg, resize
 
 BINS = 64  # of four grey levels each
+LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
 
 class HistogramExplorer:
@@ -34,8 +36,8 @@ class HistogramExplorer:
     def __init__(self, versions: Mapping[str, Tensor]):
         if len({len(pictures) for pictures in versions.values()}) != 1:
             raise ShapeError(f"every version needs the same pictures, got {({k: len(v) for k, v in versions.items()})}")
-        self._grey = {name: to_pixels(p.mean(dim=1, keepdim=True).clamp(-1, 1) / 2 + 0.5)[..., 0] for name, p in versions.items()}
-        self.bits = {name: histogram_entropy(p) for name, p in versions.items()}
+        self._grey = {name: np.rint(to_pixels(p) @ LUMA).astype(np.uint8) for name, p in versions.items()}
+        self.bits = {name: torch.tensor([shannon_entropy(picture) for picture in grey]) for name, grey in self._grey.items()}
         self.picture = widgets.IntSlider(max=len(next(iter(self.bits.values()))) - 1, description="picture")
         self.version = widgets.ToggleButtons(options=list(versions), style={"button_width": "auto"})
         self._image = widgets.Image(format="jpeg", height=self.HEIGHT)

@@ -29,7 +29,7 @@ class PriorExplorer:
     """
 
     SIDE = 260
-    FULL = 25.0  # nats that fill a bar
+    FULL = 15.0  # nats that fill a bar
 
     def __init__(self, means: Tensor, scales: Tensor, mean: Sequence[float], scale: float, reach: float = 1.8):
         if means.ndim != 2 or means.shape[1] != 2:

@@ -141,6 +141,8 @@ def kl(
         raise UnplacedPriorError(f"this {type(prior).__name__} does not know the structure's weights: place it with prior.at(weights)")
     if mean.ndim != 2 or mean.shape != log_var.shape:
         raise ShapeError(f"mean and log_var must be (N, D), got {tuple(mean.shape)} and {tuple(log_var.shape)}")
+    if mean.dtype in (torch.bfloat16, torch.float16):
+        mean, log_var = mean.float(), log_var.float()  # a network under autocast; a sum over D needs more digits than these have
     if isinstance(prior, PlacedMixture):
         if reading is Reading.literal:
             raise ShapeError("the mixture's divergence has one reading only; Eq. 5 is the additive prior's")

@@ -184,7 +184,7 @@ class Model(nn.Module):
         ``temperature`` scales the prior's standard deviation; 0 is the prior's mean.
         """
         boundary = self._checked(boundary, 1).repeat_interleave(n, dim=0)
-        code = self.prior(boundary).sample(len(boundary), generator=generator, temperature=temperature)
+        code = self.prior(boundary).sample(len(boundary), generator=generator, temperature=temperature).to(boundary)
         return self._paint(code, boundary).unflatten(0, (-1, n))
 
     def _paint(self, code: Tensor, boundary: Tensor) -> Tensor:

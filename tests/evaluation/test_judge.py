@@ -1,0 +1,156 @@
+"""The judge: its careless photographer against the renderer, what it says at any size, that it learns, and the shipped one on strangers."""
+import math
+
+import pytest
+import torch
+from sklearn.metrics import roc_auc_score
+from torch.nn import functional as F
+
+from facelab.core import MissingTruthError, ShapeError
+from facelab.evaluation import inter_ocular, judge, landmark_error
+from facelab.evaluation.judge import Config, Judge, _careless_development, _careless_framing
+from facelab.faces import FaceBatch, FaceWorld
+
+
+def seeded(number=0):
+    return torch.Generator().manual_seed(number)
+
+
+def fixed(*values):
+    """Stands for the photographer's random numbers: each call takes the next value, everywhere."""
+    left = list(values)
+    return lambda *shape: torch.full(shape, left.pop(0))
+
+
+STILL = (0.5, 0.15 / 0.35, 0.5)  # no turn, zoom 1, no shift
+
+
+@pytest.fixture(scope="module")
+def faces():
+    return FaceWorld(3).sample(8, size=32, people=4)
+
+
+@pytest.fixture(scope="module")
+def small(faces):
+    torch.manual_seed(0)
+    network = Judge(Config(size=32, width=4, embedding=8, people=4, traits=Judge._traits(faces).shape[1]))
+    network.standardise(faces)
+    return network
+
+
+# --- the careless photographer ---------------------------------------------------------------------------------------------------
+
+def test_a_careful_photographer_changes_nothing(faces):
+    image, landmarks, roll = _careless_framing(faces.image, faces.landmarks, fixed(*STILL))
+    torch.testing.assert_close(image, faces.image, atol=1e-4, rtol=0)
+    torch.testing.assert_close(landmarks, faces.landmarks, atol=1e-3, rtol=0)
+    assert roll.abs().max() == 0
+
+
+@pytest.mark.parametrize("draws", [
+    (0.9, *STILL[1:]), (STILL[0], 0.9, STILL[2]), (*STILL[:2], 0.9), (0.1, 0.0, 0.2),
+], ids=["turn", "zoom", "shift", "all"])  # fmt: skip
+def test_landmarks_go_where_the_picture_goes(draws):
+    """A bright spot on a landmark is found where the moved landmark is."""
+    y, x = torch.meshgrid(torch.arange(64.0), torch.arange(64.0), indexing="ij")
+    spots = torch.tensor([[20.0, 25.0], [40.0, 22.0], [33.0, 45.0]])
+    image = torch.exp(-((x - spots[:, 0, None, None]) ** 2 + (y - spots[:, 1, None, None]) ** 2) / 8)[:, None].expand(-1, 3, -1, -1)
+    moved, landmarks, _ = _careless_framing(image, spots[:, None].expand(-1, 68, -1), fixed(*draws))
+    mass = moved[:, 0] / moved[:, 0].sum(dim=(1, 2), keepdim=True)
+    found = torch.stack([(mass * x).sum(dim=(1, 2)), (mass * y).sum(dim=(1, 2))], dim=1)
+    torch.testing.assert_close(landmarks[:, 0], found, atol=0.1, rtol=0)
+
+
+def test_the_roll_it_adds_is_the_renderers():
+    """A picture turned by the photographer and a head that rolled by as much hold their eyes alike."""
+    world = FaceWorld(3)
+    front = world.sample(4, size=64, yaw=(0, 0), pitch=(0, 0), roll=(0, 0))
+    _, turned, roll = _careless_framing(front.image, front.landmarks, fixed(0.9, *STILL[1:]))
+    rolled = world.rerender(front, pose=front.pose + torch.stack([0 * roll, 0 * roll, roll], dim=1)).landmarks
+    across = [points[:, 42:48].mean(dim=1) - points[:, 36:42].mean(dim=1) for points in (turned, rolled)]
+    angles = [torch.atan2(vector[:, 1], vector[:, 0]) for vector in across]
+    torch.testing.assert_close(*angles, atol=math.radians(1.5), rtol=0)
+    assert (angles[0].abs() > math.radians(8)).all()
+
+
+def test_development_keeps_pictures_pictures(faces):
+    many = faces.image.repeat(30, 1, 1, 1)
+    made = _careless_development(many, lambda *shape: torch.rand(*shape, generator=seeded()))
+    assert made.shape == many.shape and made.abs().max() <= 1 and made.isfinite().all()
+    assert (made - many).abs().mean(dim=(1, 2, 3)).min() > 0.005  # nobody is left as they were
+
+
+def test_a_batch_is_a_function_of_its_generator(faces, small):
+    one, same, other = (small.draw(faces, 5, seeded(seed)) for seed in (0, 0, 1))
+    assert all(torch.equal(one[name], same[name]) for name in one) and not torch.equal(one["image"], other["image"])
+    assert one["image"].shape == (5, 3, 32, 32) and one["landmarks"].shape == (5, 68, 2)
+    with pytest.raises(MissingTruthError):
+        small.draw(FaceBatch(faces.image, landmarks=faces.landmarks, identity=faces.identity, pose=faces.pose), 2, seeded())
+
+
+# --- verdicts --------------------------------------------------------------------------------------------------------------------
+
+def test_verdict_shapes_and_units(faces, small):
+    said = small.eval().look(faces.image, batch=3)
+    assert [tuple(value.shape) for value in said] == [(8, 8), (8, 3), (8, 19), (8, 68, 2)]
+    torch.testing.assert_close(said.identity.norm(dim=1), torch.ones(8))
+    torch.testing.assert_close(small.look(faces.image).landmarks, said.landmarks)  # whatever the batch
+    torch.testing.assert_close(F.normalize(small.features(faces.image), dim=1), said.identity)
+    answers = small.probabilities(faces.image)
+    torch.testing.assert_close(answers.sum(dim=1), torch.ones(8))
+    for bad in (faces.image[0], faces.image[:, :1], faces.image[..., :30]):
+        with pytest.raises(ShapeError):
+            small(bad)
+
+
+def test_landmarks_are_pixels_of_the_picture_given(faces, small):
+    """A picture twice as large, every pixel doubled: what was at p is centred at 2 p + 1/2."""
+    double = faces.image.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
+    found, larger = small.eval().look(faces.image), small.look(double)
+    torch.testing.assert_close(larger.landmarks, 2 * found.landmarks + 0.5, atol=0.3, rtol=0)
+
+
+def test_every_head_learns(faces, small):
+    torch.manual_seed(0)
+    small.train()
+    batch = small.draw(faces, 8, seeded())
+    optimizer = torch.optim.Adam(small.players()["judge"], 3e-3)
+    first = {name: value.item() for name, value in small.losses(batch).items()}
+    for _ in range(80):
+        losses = small.losses(batch)
+        optimizer.zero_grad()
+        sum(losses.values()).backward()
+        optimizer.step()
+    assert set(losses) == {"traits", "identity", "pose", "expression", "landmarks"}
+    assert all(losses[name] < 0.6 * first[name] for name in first), (first, losses)
+
+
+# --- the shipped judge -----------------------------------------------------------------------------------------------------------
+
+@pytest.fixture(scope="module")
+def strangers():
+    """40 people of a world that neither the judge nor any method was trained on, about five shots each."""
+    return FaceWorld(0).sample(200, size=64, start=5000, people=40)
+
+
+def test_the_shipped_judge_on_strangers(strangers):
+    said = judge().look(strangers.image)
+    error = landmark_error(said.landmarks, strangers.landmarks, inter_ocular(strangers))
+    mean_shape = strangers.landmarks.mean(dim=0).expand_as(strangers.landmarks)
+    assert error.median() < 0.1 and error.mean() < landmark_error(mean_shape, strangers.landmarks, inter_ocular(strangers)).mean() / 4
+    assert (said.pose - strangers.pose).abs().rad2deg().median(dim=0).values.max() < 6
+    alike = said.identity @ said.identity.T
+    same = strangers.identity[:, None] == strangers.identity
+    apart = ~same
+    same.fill_diagonal_(False)
+    assert alike[same].mean() > alike[apart].mean() + 0.4
+    labels = torch.cat([torch.ones(int(same.sum())), torch.zeros(int(apart.sum()))])
+    assert roc_auc_score(labels, torch.cat([alike[same], alike[apart]])) > 0.8  # coarse: 0.84 as first shipped
+
+
+def test_the_shipped_judge_is_frozen_and_was_trained_elsewhere():
+    from facelab.blocks.weights import made, shipped
+
+    network = judge()
+    assert not network.training and not any(p.requires_grad for p in network.parameters())
+    assert made(shipped("judge"))["world"] == 2

@@ -53,7 +53,8 @@ def test_a_network_in_bfloat16_is_charged_in_single_precision():
     g = torch.Generator().manual_seed(0)
     mean, log_var = torch.randn(3, 1024, generator=g).bfloat16(), torch.randn(3, 1024, generator=g).bfloat16()
     means, weights = torch.randn(2, 1024, generator=g), torch.tensor([[0.3, 0.7]]).expand(3, -1)
-    for prior in (unit_gaussian(1024), AdditiveGaussian(means, torch.ones(2)).at(weights), GaussianMixture(means, torch.ones(2)).at(weights)):
+    clusters = (means, torch.ones(2))
+    for prior in (unit_gaussian(1024), AdditiveGaussian(*clusters).at(weights), GaussianMixture(*clusters).at(weights)):
         noise = torch.randn(1, 3, 1024, generator=g)
         low = kl(mean, log_var, prior, noise=noise)
         assert low.dtype == torch.float32 and torch.equal(low, kl(mean.float(), log_var.float(), prior, noise=noise))

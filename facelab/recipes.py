@@ -83,7 +83,7 @@ def _paper(room: Any) -> Callable[[Any, Recipe], nn.Module]:
 RECIPES = {
     "features": Recipe(_features, steps=1300, batch=64, learning_rate=1e-3, betas=(0.9, 0.999), warmup=0,
                        finish=lambda model, faces: model.calibrate(_some(faces, 500).image)),
-    "judge": Recipe(_judge, steps=1500, batch=32, learning_rate=1.5e-3, world=2, people=6_000, pitch=25.0, roll=20.0),
+    "judge": Recipe(_judge, steps=2500, batch=32, learning_rate=1.5e-3, world=2, people=6_000, pitch=25.0, roll=20.0),
     "equilibrium_cvae": Recipe(_paper(equilibrium_cvae), steps=4000, batch=16, learning_rate=1.5e-3),
     "af_vae": Recipe(_paper(af_vae), steps=6000, batch=16, learning_rate=1.5e-3),
 }  # fmt: skip

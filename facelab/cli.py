@@ -141,6 +141,7 @@ def _experiment(options: argparse.Namespace) -> int:
     more = {key: _literal(value) for key, value in options.more}
     kind = "_".join([options.profile, *(f"{key}={value}" for key, value in options.more)]).replace(os.sep, "_")
     out = options.out or PACKAGE.parent / "build" / "experiments" / options.name / kind
+    more = {"out": str(out.resolve())} | more  # where an experiment leaves its metrics.json
     (result,) = run([path], out, profile=options.profile, photos=options.photos, more=more, force=options.force)
     print(_row(result, len(result.name)))
     print(out / path.name)

@@ -124,7 +124,7 @@ def test_the_mixtures_kl_is_the_log_ratio_at_the_code_drawn(build):
     parts = D.Independent(D.Normal(mu, s[:, None].expand_as(mu)), 1)
     p = D.MixtureSameFamily(D.Categorical(w), D.Independent(D.Normal(mu.expand(6, -1, -1), parts.base_dist.scale), 1))
     wanted = (q.log_prob(z).sum(1) - p.log_prob(z)).mean()
-    torch.testing.assert_close(model.losses(batch)["kl"], wanted, rtol=1e-4, atol=1e-3)
+    torch.testing.assert_close(model.losses(batch)["kl"], model.config.kl_weight * wanted, rtol=1e-4, atol=1e-3)
 
 
 def test_pixels_are_a_sum_over_the_picture_and_a_mean_over_the_batch(model):

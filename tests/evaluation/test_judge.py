@@ -145,7 +145,8 @@ def test_the_shipped_judge_on_strangers(strangers):
     same.fill_diagonal_(False)
     assert alike[same].mean() > alike[apart].mean() + 0.4
     labels = torch.cat([torch.ones(int(same.sum())), torch.zeros(int(apart.sum()))])
-    assert roc_auc_score(labels, torch.cat([alike[same], alike[apart]])) > 0.7  # coarse, the judge's weakest answer: 0.74 as shipped
+    # a low bar for the judge's weakest answer, 0.74 as shipped: raise it when the identity head is retrained
+    assert roc_auc_score(labels, torch.cat([alike[same], alike[apart]])) > 0.7
 
 
 def test_the_shipped_judge_is_frozen_and_was_trained_elsewhere():

@@ -2,7 +2,7 @@
 
 Data flows one way; a room imports only from rooms to its left::
 
-    core, geometry -> faces -> blocks, probability, adversarial -> papers -> training -> evaluation -> recipes
+    core, geometry -> faces -> probability -> blocks, adversarial -> papers -> training -> evaluation -> recipes
         -> show -> course -> notebooks
 
 ``core``         the readings of a disputed formula, the named errors, where files live

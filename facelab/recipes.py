@@ -63,11 +63,10 @@ def _features(faces: Any, recipe: Recipe) -> FeatureNetwork:
 
 
 def _judge(faces: Any, recipe: Recipe) -> Judge:
-    some = _some(faces, 2000)
-    identity, appearance, expression = some.require("identity_coefficients", "appearance", "expression_coefficients")
+    identity, appearance, expression = _some(faces, 1).require("identity_coefficients", "appearance", "expression_coefficients")
     traits = identity.shape[1] + appearance.shape[1]
     model = Judge(JudgeConfig(size=recipe.size, people=recipe.people, traits=traits, expressions=expression.shape[1]))
-    model.standardise(some)
+    model.prepare(faces)
     return model
 
 
@@ -81,11 +80,12 @@ def _paper(room: Any) -> Callable[[Any, Recipe], nn.Module]:
 
 
 RECIPES = {
-    "features": Recipe(_features, steps=1300, batch=64, learning_rate=1e-3, betas=(0.9, 0.999), warmup=0,
+    "features": Recipe(_features, steps=900, batch=64, learning_rate=1e-3, betas=(0.9, 0.999), warmup=0,
                        finish=lambda model, faces: model.calibrate(_some(faces, 500).image)),
-    "judge": Recipe(_judge, steps=2500, batch=32, learning_rate=1.5e-3, world=2, people=6_000, pitch=25.0, roll=20.0),
-    "equilibrium_cvae": Recipe(_paper(equilibrium_cvae), steps=4000, batch=16, learning_rate=1.5e-3),
-    "af_vae": Recipe(_paper(af_vae), steps=6000, batch=16, learning_rate=1.5e-3),
+    "judge": Recipe(_judge, steps=3000, batch=64, learning_rate=2e-3, world=2, people=6_000, pitch=25.0, roll=20.0,
+                    finish=lambda model, faces: model.remember(faces)),
+    "equilibrium_cvae": Recipe(_paper(equilibrium_cvae), steps=3500, batch=16, learning_rate=1.5e-3),
+    "af_vae": Recipe(_paper(af_vae), steps=4500, batch=16, learning_rate=2e-3),
 }  # fmt: skip
 """Name of a weight file -> how it is trained, in the order in which they depend on each other (AF-VAE matches features)."""
 

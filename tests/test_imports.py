@@ -9,7 +9,7 @@ import pytest
 from facelab.core import PACKAGE
 
 ORDER = [
-    {"core"}, {"geometry"}, {"faces"}, {"blocks", "probability", "adversarial"}, {"papers"}, {"training"}, {"evaluation"}, {"recipes"},
+    {"core"}, {"geometry"}, {"faces"}, {"probability"}, {"blocks", "adversarial"}, {"papers"}, {"training"}, {"evaluation"}, {"recipes"},
     {"show"}, {"course"}, {"book"}, {"doctor"}, {"cli"},
 ]  # fmt: skip
 RANK = {room: rank for rank, rooms in enumerate(ORDER) for room in rooms}

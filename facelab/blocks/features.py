@@ -30,7 +30,8 @@ class FeatureNetwork(nn.Module):
 
     The network reads the renderer's own numbers (pose, expression, shape, paint, light, landmarks) off a picture; what it needs for that,
     edges of lids, the shading of a cheek, the grain of a beard, is what a face's picture is made of. Stands in where VGG19's weights
-    cannot be had. Features are divided by their mean absolute value on training faces, so that all stages count alike.
+    cannot be had. Stages are joined by averages, not maxima, after Gatys et al. 2015: pictures made under max-pooled features bear a grain
+    of the pools' period. Features are divided by their mean absolute value on training faces, so that all stages count alike.
 
     Source: AF-VAE section 3.3 after Chen and Koltun 2017 ("CRN"); the paper names neither its network nor its layers (SPECS A13).
     """
@@ -62,7 +63,7 @@ class FeatureNetwork(nn.Module):
         """(N,3,H,W) in [-1, 1] -> [(N,C,H,W), (N,2C,H/2,W/2), …], each of mean absolute value about 1."""
         found, x = [], image
         for stage, level in zip(self.stages, self.level, strict=True):
-            x = stage(x if x is image else F.max_pool2d(x, 2))
+            x = stage(x if x is image else F.avg_pool2d(x, 2))
             found.append(x / level)
         return found
 
@@ -151,13 +152,20 @@ def vgg19_features(path: str | Path) -> nn.Module:
     return network.eval().requires_grad_(False)
 
 
-def feature_matching(network: nn.Module, image: Tensor, target: Tensor, weights: Sequence[float]) -> Tensor:
-    r""":math:`\sum_l \lambda_l\, \overline{|\psi_l(x) - \psi_l(\hat x)|}`, a mean over elements and batch within each stage.
+def feature_matching(
+    network: nn.Module, image: Tensor, target: Tensor, weights: Sequence[float], near: Tensor | None = None
+) -> Tensor:  # fmt: skip
+    r""":math:`\sum_l \lambda_l\, \overline{a\,|\psi_l(x) - \psi_l(\hat x)|}`, a mean over elements and batch within each stage.
 
-    Args: ``network`` picture -> list of feature maps; pictures (N,3,H,W) in [-1, 1]; ``weights`` one a stage. No gradient reaches target.
+    Args: ``network`` picture -> list of feature maps; pictures (N,3,H,W) in [-1, 1]; ``weights`` one a stage; ``near`` a, (N,1,H,W), how
+    much each place counts, averaged down to a stage's size, 1 everywhere if None. No gradient reaches target.
 
     Source: AF-VAE section 3.3; the weights are not printed.
     """
     with torch.no_grad():
         wanted = network(target)
-    return sum(w * (a - b).abs().mean() for w, a, b in zip(weights, network(image), wanted, strict=True))
+    near = image.new_ones(1, 1, 1, 1) if near is None else near
+    return sum(
+        w * (F.adaptive_avg_pool2d(near, a.shape[-2:]) * (a - b).abs()).mean()
+        for w, a, b in zip(weights, network(image), wanted, strict=True)
+    )

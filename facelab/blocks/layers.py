@@ -84,10 +84,7 @@ class AppearanceEncoder(nn.Module):
     def __init__(self, widths: Sequence[int], code: int, norm: str, unit: float = 1.0):
         super().__init__()
         self.unit = unit
-        levels = [convolution(3, widths[0], 4, stride=2, norm=norm)]
-        for before, after in zip(widths, widths[1:], strict=False):
-            levels.append(convolution(before, after, 4, stride=2, norm=norm))
-        self.down = nn.Sequential(*levels, Residual(widths[-1], norm))
+        self.down = nn.Sequential(*_way_down(3, widths, norm), Residual(widths[-1], norm))
         self.head = nn.Linear(widths[-1] * 16, 2 * code)
         nn.init.normal_(self.head.weight, std=0.5 / (widths[-1] * 16) ** 0.5)
         nn.init.zeros_(self.head.bias)
@@ -100,29 +97,34 @@ class AppearanceEncoder(nn.Module):
 
 
 class StructureEncoder(nn.Module):
-    """Boundary map to one feature map a level, from half its side down to 4 x 4: the U-Net's way down. ``widths`` as the encoder's."""
+    """Boundary map to one feature map a level, from its own side down to 4 x 4: the U-Net's way down. ``widths`` as the encoder's."""
 
     def __init__(self, widths: Sequence[int], norm: str):
         super().__init__()
-        levels = [convolution(1, widths[0], 4, stride=2, norm=norm)]
-        for before, after in zip(widths, widths[1:], strict=False):
-            levels.append(convolution(before, after, 4, stride=2, norm=norm))
-        self.levels = nn.ModuleList(levels)
+        self.levels = nn.ModuleList(_way_down(1, widths, norm))
 
     def forward(self, boundary: Tensor) -> list[Tensor]:
-        """(N,1,H,W) in [0, 1] -> [(N,C_0,H/2,W/2), …, (N,C_L,4,4)]; the last is the code y."""
-        found = []
-        x = boundary * 2 - 1
+        """(N,1,H,W) in [0, 1] -> [(N,1,H,W) the map itself in [-1, 1], (N,C_0,H/2,W/2), …, (N,C_L,4,4)]; the last is the code y."""
+        found = [boundary * 2 - 1]
         for level in self.levels:
-            x = level(x)
-            found.append(x)
+            found.append(level(found[-1]))
         return found
 
 
-class Decoder(nn.Module):
-    """Appearance code and structure maps to a picture: the U-Net's way up, a skip joined at every level.
+def _way_down(channels: int, widths: Sequence[int], norm: str) -> list[nn.Module]:
+    return [convolution(before, after, 4, stride=2, norm=norm) for before, after in zip([channels, *widths], widths, strict=False)]
 
-    z meets y at 4 x 4 the same at every place: what a face looks like is told by z, where its parts are only by y and the skips.
+
+class Decoder(nn.Module):
+    r"""Appearance code and structure maps to a picture: the U-Net's way up, a skip joined at every level up to the picture's own side,
+    where the skip is the boundary map. From level to level, [ ] joining channels:
+
+    .. math:: h_l = \mathrm{mix}_l\,[\,\mathrm{up}_l(h_{l+1}) + T_l z,\; s_l\,]
+
+    z enters the same at every place, at 4 x 4 and again as the tint :math:`T_l z` of every level: what a face looks like is told by z,
+    where its parts are only by the structure's maps :math:`s_l`.
+
+    Args: ``widths`` channels from the picture's side down to 4 x 4; ``structure`` those of the structure encoder's maps, the first 1.
     """
 
     def __init__(self, widths: Sequence[int], structure: Sequence[int], code: int, norm: str, up: str, unit: float = 1.0):
@@ -131,20 +133,21 @@ class Decoder(nn.Module):
         self.expand = nn.Linear(code, widths[-1])
         self.join = convolution(widths[-1] + structure[-1], widths[-1], norm=norm)
         self.deep = Residual(widths[-1], norm)
-        self.up, self.mix = nn.ModuleList(), nn.ModuleList()
+        self.up, self.tint, self.mix = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
         for level in range(len(widths) - 2, -1, -1):
             self.up.append(convolution(widths[level + 1], widths[level], norm=norm, up=up))
+            self.tint.append(nn.Linear(code, widths[level]))
             self.mix.append(convolution(widths[level] + structure[level], widths[level], norm=norm))
-        self.paint = convolution(widths[0], 3, norm=norm, active=False, up=up)
+        self.paint = convolution(widths[0], 3, norm=norm, active=False)
         shrink_(self.paint[0])  # start near grey
 
     def forward(self, code: Tensor, structure: Sequence[Tensor]) -> Tensor:
         """(N,D), the structure encoder's maps -> (N,3,H,W) in [-1, 1]."""
-        deepest = structure[-1]
-        x = F.leaky_relu(self.expand(code / self.unit), SLOPE)[:, :, None, None].expand(-1, -1, *deepest.shape[-2:])  # (N,C_L,4,4)
+        code, deepest = code / self.unit, structure[-1]
+        x = F.leaky_relu(self.expand(code), SLOPE)[:, :, None, None].expand(-1, -1, *deepest.shape[-2:])  # (N,C_L,4,4)
         x = self.deep(self.join(torch.cat([x, deepest], dim=1)))
-        for up, mix, skip in zip(self.up, self.mix, reversed(structure[:-1]), strict=True):
-            x = mix(torch.cat([up(x), skip], dim=1))  # (N,C_l,H_l,W_l), twice the side of the level before
+        for up, tint, mix, skip in zip(self.up, self.tint, self.mix, reversed(structure[:-1]), strict=True):
+            x = mix(torch.cat([up(x) + tint(code)[:, :, None, None], skip], dim=1))  # (N,C_l,H_l,W_l), twice the side of the level before
         return torch.tanh(self.paint(x))
 
 

@@ -28,8 +28,7 @@ class Config:
     people: int = 6000  # identities in training
     expressions: int = 19  # expression coefficients of the morphable model
     traits: int = 0  # numbers that make an identity: shape coefficients and paint
-    margin: float = 0.2  # of the cosine to one's own class (CosFace, Wang et al. 2018)
-    sharpness: float = 24.0  # scale of the cosines
+    sharpness: float = 12.0  # scale of the cosines between identities, one over the contrastive loss's temperature
 
 
 class Verdict(NamedTuple):
@@ -58,11 +57,12 @@ class _Stage(nn.Module):
 
 
 class Judge(nn.Module):
-    r"""Four answers from one trunk: identity, by a margin softmax over training people and by reading off their shape and paint; pose and
-    expression, by regression; landmarks, as the expectation of a probability map, :math:`\hat p = \sum_p p\, \mathrm{softmax}(h)(p)`.
+    r"""Four answers from one trunk: identity, by telling two shots of a person from everybody else's in the batch and by reading off shape
+    and paint; pose and expression, by regression; landmarks, as the expectation of a probability map,
+    :math:`\hat p = \sum_p p\, \mathrm{softmax}(h)(p)`.
 
-    Source: CosFace (Wang et al. 2018) for the identity; integral regression (Sun et al. 2018) for the landmarks; training on made faces
-    alone after "Fake It Till You Make It" (Wood et al. 2021).
+    Source: supervised contrastive learning (Khosla et al. 2020) for the identity; integral regression (Sun et al. 2018) for the landmarks;
+    training on made faces alone after "Fake It Till You Make It" (Wood et al. 2021).
     """
 
     Config = Config
@@ -73,20 +73,23 @@ class Judge(nn.Module):
         self.config = config = config or Config()
         widths = [config.width, 2 * config.width, 4 * config.width, 6 * config.width]
         self.stages = nn.ModuleList(_Stage(a, b) for a, b in zip([3, *widths], widths, strict=False))  # sides /2, /4, /8, /16
-        lateral = 3 * config.width
-        self.lateral = nn.ModuleList(nn.Conv2d(w, lateral, 1) for w in widths[1:])
+        lateral = 2 * config.width
+        self.lateral = nn.ModuleList(nn.Conv2d(w, lateral, 1) for w in widths)
         self.where = nn.Sequential(
             nn.Conv2d(lateral, lateral, 3, padding=1, bias=False), nn.BatchNorm2d(lateral), nn.ReLU(), nn.Conv2d(lateral, 68, 1),
         )  # fmt: skip
         flat = widths[-1] * (config.size // 16) ** 2
         self.who = nn.Sequential(nn.Flatten(), nn.Linear(flat, config.embedding, bias=False), nn.BatchNorm1d(config.embedding))
-        self.what = nn.Sequential(nn.Flatten(), nn.Linear(flat, 128), nn.ReLU(), nn.Linear(128, 3 + config.expressions))
+        self.what = nn.Sequential(
+            nn.Flatten(), nn.Linear(flat, 128, bias=False), nn.BatchNorm1d(128), nn.ReLU(), nn.Linear(128, 3 + config.expressions),
+        )  # fmt: skip
         self.traits = nn.Linear(config.embedding, config.traits)
         self.register_buffer("trait_mean", torch.zeros(config.traits))
         self.register_buffer("trait_scale", torch.ones(config.traits))
         self.register_buffer("expression_mean", torch.zeros(config.expressions))
         self.register_buffer("expression_scale", torch.ones(config.expressions))
-        self.classes = nn.Parameter(torch.randn(config.people, config.embedding) * 0.1)
+        self.register_buffer("known", torch.zeros(config.people, config.embedding))  # identities of the people it learned from
+        self._shots: dict[int, Tensor] = {}  # of each who has two or more, rows of the training faces
 
     def forward(self, image: Tensor) -> Verdict:
         """Verdict on (N,3,H,W) in [-1, 1], the head upright and about as large as in a made face."""
@@ -104,10 +107,10 @@ class Judge(nn.Module):
             x = stage(x)
             maps.append(x)
         top = None
-        for lateral, feature in zip(reversed(self.lateral), reversed(maps[1:]), strict=True):
+        for lateral, feature in zip(reversed(self.lateral), reversed(maps), strict=True):
             up = lateral(feature)
             top = up if top is None else up + F.interpolate(top, scale_factor=2.0, mode="nearest")
-        heat = self.where(top)  # (N,68,H/4,W/4)
+        heat = self.where(top)  # (N,68,H/2,W/2)
         grid = heat.shape[-1]
         mass = heat.flatten(2).softmax(dim=2).unflatten(2, (grid, grid))
         # the outermost cells lie a little beyond the picture, so that an expectation can reach its border
@@ -130,8 +133,7 @@ class Judge(nn.Module):
     @torch.no_grad()
     def probabilities(self, image: Tensor, batch: int = 256) -> Tensor:
         """(N,3,H,W) -> (N,people): which of the people it learned from each face resembles; for an inception score "IS (judge)"."""
-        towards = F.normalize(self.classes, dim=1).T
-        return torch.cat([(self.config.sharpness * self(part).identity @ towards).softmax(dim=1) for part in image.split(batch)])
+        return torch.cat([(self.config.sharpness * self(part).identity @ self.known.T).softmax(dim=1) for part in image.split(batch)])
 
     # training
 
@@ -139,20 +141,32 @@ class Judge(nn.Module):
     def _traits(faces: Any) -> Tensor:
         return torch.cat([value.float() for value in faces.require("identity_coefficients", "appearance")], dim=1)
 
-    def standardise(self, faces: Any) -> None:
-        """Sets the mean and scale of the identities' numbers, and of the expressions', from some training faces."""
-        (expression,) = faces.require("expression_coefficients")
-        for name, value in (("trait", self._traits(faces)), ("expression", expression)):
+    def prepare(self, faces: Any) -> None:
+        """Before training: mean and scale of the identities' numbers, and of the expressions'; which training faces show whom."""
+        some = faces[torch.arange(min(2000, len(faces)))]
+        (expression,) = some.require("expression_coefficients")
+        for name, value in (("trait", self._traits(some)), ("expression", expression)):
             getattr(self, f"{name}_mean").copy_(value.mean(dim=0))
             getattr(self, f"{name}_scale").copy_(value.std(dim=0).clamp(min=1e-2))
+        people = torch.cat([faces[rows].identity for rows in torch.arange(len(faces)).split(1000)])
+        shots = {person: (people == person).nonzero()[:, 0] for person in range(self.config.people)}
+        self._shots = {person: rows for person, rows in shots.items() if len(rows) > 1}
+        if not self._shots:
+            raise ShapeError(f"the judge learns who is who from two shots of a person; among {len(faces)} faces nobody has two")
+
+    @torch.no_grad()
+    def remember(self, faces: Any) -> None:
+        """After training: the identity of everybody it learned from, the mean over up to four shots of each."""
+        for person, shots in self._shots.items():
+            self.known[person] = F.normalize(self(faces[shots[:4]].image.to(self.known)).identity.mean(dim=0), dim=0)
 
     def players(self) -> dict[str, list[nn.Parameter]]:
         return {"judge": list(self.parameters())}
 
     def draw(self, faces: Any, n: int, generator: torch.Generator) -> dict[str, Tensor]:
-        """Made faces as a careless photographer would take them: shifted, turned, zoomed, mirrored never; dull, dark, tinted, blurred,
-        noisy, partly covered. Landmarks and roll follow."""
-        batch = faces[torch.randint(len(faces), (n,), generator=generator)]
+        """Two shots each of n / 2 people, as a careless photographer would take them: shifted, turned, zoomed, mirrored never; dull, dark,
+        tinted, blurred, noisy, partly covered. Landmarks and roll follow."""
+        batch = faces[self._pairs(n, generator)]
         rand = lambda *shape: torch.rand(*shape, generator=generator)  # noqa: E731
         image, landmarks, roll = _careless_framing(batch.image, batch.landmarks, rand)
         pose = batch.pose.clone()
@@ -166,19 +180,31 @@ class Judge(nn.Module):
             "landmarks": landmarks,
         }
 
+    def _pairs(self, n: int, generator: torch.Generator) -> Tensor:
+        people = list(self._shots)
+        chosen = [people[i] for i in torch.randint(len(people), ((n + 1) // 2,), generator=generator).tolist()]
+        pairs = [self._shots[person][torch.randperm(len(self._shots[person]), generator=generator)[:2]] for person in chosen]
+        return torch.cat(pairs)[:n]
+
     def losses(self, batch: Mapping[str, Tensor], player: str = "judge") -> dict[str, Tensor]:
         said = self._answer(batch["image"])
-        cosine = F.normalize(said.identity, dim=1) @ F.normalize(self.classes, dim=1).T
-        own = F.one_hot(batch["identity"], self.config.people)
-        logits = self.config.sharpness * (cosine - self.config.margin * own)
+        identity = F.normalize(said.identity, dim=1)
         off = (said.landmarks - batch["landmarks"]) / batch["image"].shape[-1]
         return {
             "traits": F.smooth_l1_loss(self.traits(said.identity), batch["traits"]),
-            "identity": 0.1 * F.cross_entropy(logits, batch["identity"]),
+            "identity": 0.3 * _contrast(self.config.sharpness * identity @ identity.T, batch["identity"]),
             "pose": 2 * F.smooth_l1_loss(said.pose, batch["pose"], beta=0.1),
             "expression": 0.5 * ((said.expression - batch["expression"]) / self.expression_scale).square().mean(),
             "landmarks": 20 * off.abs().mean(),
         }
+
+
+def _contrast(logits: Tensor, people: Tensor) -> Tensor:
+    r"""Supervised contrastive loss of (N,N) likenesses: :math:`-\log\frac{e^{s_{ij}}}{\sum_{k \ne i} e^{s_{ik}}}`, a mean over all pairs
+    :math:`i \ne j` of one person."""
+    oneself = torch.eye(len(logits), dtype=torch.bool, device=logits.device)
+    same = (people[:, None] == people) & ~oneself
+    return -logits.masked_fill(oneself, -torch.inf).log_softmax(dim=1)[same].mean()
 
 
 def _careless_framing(image: Tensor, landmarks: Tensor, rand) -> tuple[Tensor, Tensor, Tensor]:
@@ -199,10 +225,12 @@ def _careless_framing(image: Tensor, landmarks: Tensor, rand) -> tuple[Tensor, T
 
 
 def _careless_development(image: Tensor, rand) -> Tensor:
-    """Exposure, contrast, colour cast, saturation, blur or lower resolution, noise, and a grey patch over part of some."""
+    """Exposure, a lamp to one side, contrast, colour cast, saturation, blur or lower resolution, noise; a grey patch over part of some."""
     n, side = len(image), image.shape[-1]
     light = (image + 1) / 2
     light = light.clamp(min=1e-4) ** torch.exp((rand(n, 1, 1, 1) - 0.5) * 1.0)
+    across, down = torch.linspace(-0.5, 0.5, side).view(1, 1, 1, -1), torch.linspace(-0.5, 0.5, side).view(1, 1, -1, 1)
+    light = light * (1 + (rand(n, 1, 1, 1) - 0.5) * across + (rand(n, 1, 1, 1) - 0.5) * down)
     light = light * (0.7 + 0.5 * rand(n, 1, 1, 1)) * (1 + 0.25 * (rand(n, 3, 1, 1) - 0.5)) + 0.15 * (rand(n, 1, 1, 1) - 0.5)
     grey = light.mean(dim=1, keepdim=True)
     light = grey + (light - grey) * (0.3 + 1.0 * rand(n, 1, 1, 1)) * (rand(n, 1, 1, 1) > 0.1)

@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch import nn
 
-from facelab.blocks import FeatureNetwork, feature_matching, save_weights
+from facelab.blocks import FeatureNetwork, feature_matching, near_lines, save_weights
 from facelab.blocks.features import Config as FeatureConfig
 from facelab.core import AssetError
 from facelab.faces import FaceBatch
@@ -65,7 +65,8 @@ def test_features_count_in_the_unit_of_pixels(features):
     batch = model.draw(some_faces(), 4, seeded(2))
     mean, log_var = model.encode(batch["image"])
     made = model.decode(mean + batch["noise"] * (log_var / 2).exp(), batch["boundary"])
-    wanted = 3 * 16 * 16 * feature_matching(features, made, batch["image"], model.config.feature_weights)
+    near = near_lines(batch["boundary"], model.config.focus)
+    wanted = 3 * 16 * 16 * feature_matching(features, made, batch["image"], model.config.feature_weights, near)
     torch.testing.assert_close(model.losses(batch)["features"], wanted, rtol=1e-4, atol=1e-3)
 
 

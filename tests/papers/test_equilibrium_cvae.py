@@ -36,10 +36,10 @@ def test_prepared_every_layer_has_unit_variance_on_the_faces_it_was_prepared_wit
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
             hooks.append(module.register_forward_hook(lambda _m, _i, out, name=name: found.update({name: out.var().item()})))
     generator = seeded(1)
-    chosen = torch.randperm(len(faces), generator=generator)[:64]
-    few = faces[chosen]
+    torch.randperm(len(faces), generator=generator)  # K-means' faces
     torch.randint(2**31, (1,), generator=generator)  # K-means' seed
     torch.randn(4, 8, generator=generator)  # the means on the sphere
+    few = faces[torch.randperm(len(faces), generator=generator)[:64]]
     with torch.no_grad():
         model(few.image, boundary_map(few.landmarks, 16), torch.randn(64, 8, generator=generator))
     for hook in hooks:

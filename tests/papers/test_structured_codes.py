@@ -7,7 +7,7 @@ import torch
 from torch import distributions as D
 from torch.nn import functional as F
 
-from facelab.blocks import load_weights, save_weights
+from facelab.blocks import load_weights, near_lines, save_weights
 from facelab.core import AssetError, Reading, ShapeError
 from facelab.faces import FaceBatch
 from facelab.geometry import boundary_map
@@ -127,12 +127,29 @@ def test_the_mixtures_kl_is_the_log_ratio_at_the_code_drawn(build):
     torch.testing.assert_close(model.losses(batch)["kl"], model.config.kl_weight * wanted, rtol=1e-4, atol=1e-3)
 
 
-def test_pixels_are_a_sum_over_the_picture_and_a_mean_over_the_batch(model):
+def test_pixels_are_a_sum_over_the_picture_and_a_mean_over_the_batch(build):
+    model = build(focus=0.0)
     batch = model.draw(FACES, 6, seeded(3))
     mean, log_var = model.encode(batch["image"])
     made = model.decode(mean + batch["noise"] * (log_var / 2).exp(), batch["boundary"])
     by_hand = torch.stack([(a - b).abs().sum() for a, b in zip(made, batch["image"], strict=True)]).mean()
     torch.testing.assert_close(model.losses(batch)["pixels"], by_hand, rtol=1e-4, atol=1e-3)
+
+
+def test_differences_near_the_lines_count_more(build):
+    """The same difference, once inside a ring of lines and once in the corner."""
+    boundary = torch.zeros(1, 1, 64, 64)
+    y, x = torch.meshgrid(torch.arange(64.0), torch.arange(64.0), indexing="ij")
+    boundary[0, 0] = ((torch.hypot(x - 32, y - 32) - 8).abs() < 1).float()
+    near = near_lines(boundary, 20.0)
+    assert near.shape == boundary.shape and near.mean() == pytest.approx(1, abs=1e-5)
+    assert near[0, 0, 24, 32] > 4 * near[0, 0, 4, 4] and near[0, 0, 4, 4] > 0
+    torch.testing.assert_close(near_lines(boundary, 0.0), torch.ones_like(boundary))
+    model = build(focus=20.0)
+    batch = model.draw(FACES, 6, seeded(3))
+    made = model(batch["image"], batch["boundary"], batch["noise"])[0]
+    wanted = (near_lines(batch["boundary"], 20.0) * (made - batch["image"]).abs()).sum(dim=(1, 2, 3)).mean()
+    torch.testing.assert_close(model.losses(batch)["pixels"], wanted, rtol=1e-4, atol=1e-3)
 
 
 def test_gradients_reach_every_weight(model):
@@ -235,7 +252,7 @@ def test_temperature_scales_the_spread(model):
 @pytest.mark.parametrize("size", [8, 16, 32, 64, 128])
 def test_sizes(room, size):
     config = room.Config(size=size, width=8, most=16, code=8, clusters=2, **PLAIN[room])
-    assert len(config.widths) == math.log2(size / 4)
+    assert len(config.widths) == math.log2(size / 4) + 1  # every side from the picture's to 4
     model = room.Model(config)
     image, boundary = torch.rand(2, 3, size, size), torch.rand(2, 1, size, size)
     assert model.decode(model.encode(image)[0], boundary).shape == (2, 3, size, size)
@@ -292,4 +309,4 @@ def test_a_configuration_is_frozen(room):
     config = room.Config()
     with pytest.raises(AttributeError):
         config.size = 32
-    assert replace(config, size=32).widths == config.widths[:3]
+    assert replace(config, size=32).widths == config.widths[:-1]

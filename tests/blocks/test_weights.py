@@ -2,6 +2,7 @@
 import json
 import pickle
 from dataclasses import dataclass
+from functools import partial
 
 import pytest
 import torch
@@ -53,6 +54,15 @@ def test_a_network_comes_back_in_half_precision(network, tmp_path):
     assert [p.name for p in path.parent.iterdir()] == ["w.safetensors"]
 
 
+def test_a_number_too_large_for_half_precision_is_kept(network, tmp_path):
+    path = tmp_path / "w.safetensors"
+    network.norm.running_var[2] = 1e6
+    save_weights(network, path, {})
+    again = load_weights(Network, Config, path)
+    assert torch.equal(again.norm.running_var, network.norm.running_var)
+    assert torch.equal(again.norm.running_mean, network.norm.running_mean.half().float())  # the others stay small
+
+
 def test_a_write_that_fails_leaves_the_old_file(network, tmp_path, monkeypatch):
     path = tmp_path / "w.safetensors"
     save_weights(network, path, {"run": 1})
@@ -63,9 +73,10 @@ def test_a_write_that_fails_leaves_the_old_file(network, tmp_path, monkeypatch):
 
 
 def test_missing_truncated_foreign_and_other_files_are_named(network, tmp_path):
-    path = tmp_path / "w.safetensors"
-    with pytest.raises(AssetError, match="make weights"):
-        load_weights(Network, Config, path)
+    path, readers = tmp_path / "w.safetensors", [partial(load_weights, Network, Config), weights.made]
+    for read in readers:
+        with pytest.raises(AssetError, match=f"no weights at {path}.*make weights"):
+            read(path)
     save_weights(network, path, {})
     whole = path.read_bytes()
     tensors = {name: value.clone() for name, value in network.state_dict().items()}
@@ -78,13 +89,15 @@ def test_missing_truncated_foreign_and_other_files_are_named(network, tmp_path):
     }
     for content in contents.values():
         path.write_bytes(content)
-        with pytest.raises(AssetError, match="damaged"):
-            load_weights(Network, Config, path)
+        for read in readers:
+            with pytest.raises(AssetError, match=f"{path} is damaged"):
+                read(path)
     configs = [None, {"config": json.dumps({"width": 6})}, {"config": json.dumps({"depth": 6})}, {"config": "{"}, {"config": "[]"}]
     for metadata in configs:  # no configuration; another width; another version's; not JSON; not a mapping
         save_file(tensors, path, metadata=metadata)
-        with pytest.raises(AssetError, match="another version"):
-            load_weights(Network, Config, path)
+        for read in readers:
+            with pytest.raises(AssetError, match="another version"):
+                read(path)
 
 
 def test_a_file_of_python_objects_is_not_opened(tmp_path):

@@ -26,7 +26,7 @@ class Config(StructuredConfig):
 
     norm: str = "weight"  # section 3.3; "batch", "none"
     up: str = "subpixel"  # section 3.3; "transposed"
-    kl_weight: float = 2.0  # 0 is Table 3's "w/o KL"
+    kl_weight: float = 6.0  # beta; 0 is Table 3's "w/o KL"
     feature_weights: tuple[float, ...] = (0.2, 0.2, 0.2, 0.2)  # lambda_l; () leaves only the L1 term
 
 

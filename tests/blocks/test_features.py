@@ -3,6 +3,7 @@ import pickle
 
 import pytest
 import torch
+from stand_ins import seeded
 from torch import nn
 
 from facelab.blocks import FeatureNetwork, feature_matching, load_weights, shipped, vgg19_features
@@ -11,10 +12,6 @@ from facelab.core import AssetError, MissingTruthError
 from facelab.faces import FaceBatch, FaceWorld
 
 CONVOLUTIONS = (64, 64, "pool", 128, 128, "pool", 256, 256, 256, 256, "pool", 512, 512, 512, 512, "pool", 512, 512, 512, 512, "pool")
-
-
-def seeded(number=0):
-    return torch.Generator().manual_seed(number)
 
 
 @pytest.fixture(scope="module")

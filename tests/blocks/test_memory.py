@@ -1,14 +1,11 @@
 """Focal points: clusters found, means on the sphere, weights by hand, and the plane through the means."""
 import pytest
 import torch
+from stand_ins import seeded
 
 from facelab.blocks import FocalMemory, effective_clusters
 from facelab.blocks.memory import WEIGHTINGS
 from facelab.core import ShapeError
-
-
-def seeded(number=0):
-    return torch.Generator().manual_seed(number)
 
 
 @pytest.fixture(scope="module")

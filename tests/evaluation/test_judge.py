@@ -4,16 +4,13 @@ import math
 import pytest
 import torch
 from sklearn.metrics import roc_auc_score
+from stand_ins import seeded
 from torch.nn import functional as F
 
 from facelab.core import MissingTruthError, ShapeError
 from facelab.evaluation import inter_ocular, judge, landmark_error
 from facelab.evaluation.judge import Config, Judge, _careless_development, _careless_framing
 from facelab.faces import FaceBatch, FaceWorld
-
-
-def seeded(number=0):
-    return torch.Generator().manual_seed(number)
 
 
 def fixed(*values):

@@ -1,26 +1,16 @@
 """What only AF-VAE has: weight normalisation, sub-pixel convolution, feature matching, and the switches of Table 3."""
 import pytest
 import torch
+from stand_ins import seeded, smooth_faces
 from torch import nn
 
 from facelab.blocks import FeatureNetwork, feature_matching, near_lines, save_weights
 from facelab.blocks.features import Config as FeatureConfig
 from facelab.core import AssetError
-from facelab.faces import FaceBatch
 from facelab.papers import af_vae
 from facelab.papers.af_vae import Config, Model
 
 SMALL = {"size": 16, "width": 8, "most": 16, "code": 8, "clusters": 4}
-
-
-def seeded(number=0):
-    return torch.Generator().manual_seed(number)
-
-
-def some_faces(n=16):
-    generator = seeded()
-    image = nn.functional.interpolate(torch.rand(n, 3, 4, 4, generator=generator) * 2 - 1, size=16, mode="bilinear", align_corners=True)
-    return FaceBatch(image, torch.rand(n, 68, 2, generator=generator) * 16)
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +22,7 @@ def features():
 def prepared(features, **changes):
     torch.manual_seed(0)
     model = Model(Config(**{**SMALL, **changes}), features)
-    model.prepare(some_faces(), seeded(1))
+    model.prepare(smooth_faces(), seeded(1))
     return model
 
 
@@ -53,7 +43,7 @@ def test_table_threes_switches():
 
 
 def test_terms_go_with_their_weights(features):
-    faces = some_faces()
+    faces = smooth_faces()
     batch = prepared(features).draw(faces, 4, seeded(2))
     assert set(prepared(features).losses(batch)) == {"pixels", "features", "kl"}
     assert set(prepared(features, kl_weight=0.0).losses(batch)) == {"pixels", "features"}
@@ -62,7 +52,7 @@ def test_terms_go_with_their_weights(features):
 
 def test_features_count_in_the_unit_of_pixels(features):
     model = prepared(features)
-    batch = model.draw(some_faces(), 4, seeded(2))
+    batch = model.draw(smooth_faces(), 4, seeded(2))
     mean, log_var = model.encode(batch["image"])
     made = model.decode(mean + batch["noise"] * (log_var / 2).exp(), batch["boundary"])
     near = near_lines(batch["boundary"], model.config.focus)
@@ -75,7 +65,7 @@ def test_the_feature_network_is_a_measure_and_no_part_of_the_model(features):
     before = {name: value.clone() for name, value in features.state_dict().items()}
     own = {id(p) for p in features.parameters()}
     assert not own & {id(p) for p in model.players()["autoencoder"]}
-    sum(model.losses(model.draw(some_faces(), 4, seeded(2))).values()).backward()
+    sum(model.losses(model.draw(smooth_faces(), 4, seeded(2))).values()).backward()
     assert all(p.grad is None for p in features.parameters())
     assert all(torch.equal(value, before[name]) for name, value in features.state_dict().items())
 
@@ -84,7 +74,7 @@ def test_the_packages_own_features_are_opened_when_they_are_needed(tmp_path, mon
     path = tmp_path / "features.safetensors"
     monkeypatch.setattr(af_vae, "shipped", lambda name: path)
     model = prepared(None)  # nothing is opened to build it
-    batch = model.draw(some_faces(), 4, seeded(2))
+    batch = model.draw(smooth_faces(), 4, seeded(2))
     with pytest.raises(AssetError, match="features.safetensors"):
         model.losses(batch)
     save_weights(features, path, {})
@@ -94,7 +84,7 @@ def test_the_packages_own_features_are_opened_when_they_are_needed(tmp_path, mon
 
 def test_features_too_are_learnt_by_heart(features):
     model = prepared(features).train()
-    batch = model.draw(some_faces()[:4], 8, seeded(2))
+    batch = model.draw(smooth_faces()[:4], 8, seeded(2))
     optimizer = torch.optim.Adam(model.players()["autoencoder"], 5e-3)
     course = []
     for _ in range(60):

@@ -1,20 +1,10 @@
 """What only the Equilibrium CVAE has: LSUV as it is prepared, transposed convolutions, no normalisation, two terms."""
 import torch
+from stand_ins import seeded, smooth_faces
 from torch import nn
 
-from facelab.faces import FaceBatch
 from facelab.geometry import boundary_map
 from facelab.papers.equilibrium_cvae import Config, Model
-
-
-def seeded(number=0):
-    return torch.Generator().manual_seed(number)
-
-
-def some_faces(n=70):
-    generator = seeded()
-    image = nn.functional.interpolate(torch.rand(n, 3, 4, 4, generator=generator) * 2 - 1, size=16, mode="bilinear", align_corners=True)
-    return FaceBatch(image, torch.rand(n, 68, 2, generator=generator) * 16)
 
 
 def small(**changes):
@@ -29,7 +19,7 @@ def test_it_is_a_u_net_of_plain_and_transposed_convolutions():
 
 
 def test_prepared_every_layer_has_unit_variance_on_the_faces_it_was_prepared_with():
-    faces, model = some_faces(), small()
+    faces, model = smooth_faces(70), small()
     model.prepare(faces, seeded(1))
     found, hooks = {}, []
     for name, module in model.named_modules():
@@ -49,19 +39,19 @@ def test_prepared_every_layer_has_unit_variance_on_the_faces_it_was_prepared_wit
 
 
 def test_there_are_two_terms():
-    faces, model = some_faces(), small()
+    faces, model = smooth_faces(70), small()
     model.prepare(faces, seeded(1))
     assert set(model.losses(model.draw(faces, 4, seeded(2)))) == {"pixels", "kl"}
 
 
 def test_preparing_leaves_torchs_generator_alone():
     model, before = small(), torch.get_rng_state()
-    model.prepare(some_faces(), seeded(1))
+    model.prepare(smooth_faces(70), seeded(1))
     assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_other_structure_in_the_plane_is_all_that_a_fixed_transfer_changes_in_the_code():
-    faces, model = some_faces(), small()
+    faces, model = smooth_faces(70), small()
     model.prepare(faces, seeded(1))
     own = boundary_map(faces.landmarks, 16)[:6]
     made = model.transfer(faces.image[:6], own)

@@ -4,29 +4,16 @@ from dataclasses import replace
 
 import pytest
 import torch
+from stand_ins import seeded, smooth_faces
 from torch import distributions as D
-from torch.nn import functional as F
 
 from facelab.blocks import load_weights, near_lines, save_weights
 from facelab.core import AssetError, Reading, ShapeError
-from facelab.faces import FaceBatch
 from facelab.geometry import boundary_map
 from facelab.papers import af_vae, equilibrium_cvae
 
 SMALL = {"size": 16, "width": 8, "most": 16, "code": 8, "clusters": 4}
 PLAIN = {equilibrium_cvae: {}, af_vae: {"feature_weights": ()}}  # pixels and KL only
-
-
-def seeded(number=0):
-    return torch.Generator().manual_seed(number)
-
-
-def smooth_faces(n=24, size=16, points=68):
-    """Soft pictures and points anywhere in them: all that a method may see, and nothing of a face."""
-    generator = seeded(n)
-    coarse = torch.rand(n, 3, 4, 4, generator=generator) * 2 - 1
-    image = F.interpolate(coarse, size=size, mode="bilinear", align_corners=True)
-    return FaceBatch(image, torch.rand(n, points, 2, generator=generator) * size)
 
 
 FACES = smooth_faces()

@@ -1,12 +1,11 @@
-"""A reader's first minutes in a real browser: open lesson 01 in JupyterLab, run it, move the puppet's jaw, see the face change.
+"""Widgets in a real browser: open a notebook in JupyterLab, run it, move a control, see the picture change.
 
-What the lesson promises to this test: the puppet's container carries the CSS class ``facelab-puppet``, holds an
+A reader's first minutes are lesson 01's: it promises that the puppet's container carries the CSS class ``facelab-puppet``, holds an
 ``ipywidgets.Image`` and a slider labelled ``jaw_open``. Required where CI=true; elsewhere skipped when there is no browser.
 """
 import contextlib
 import json
 import os
-import re
 import shutil
 import socket
 import subprocess
@@ -31,6 +30,19 @@ READY = """() => /\\| Idle/.test(document.querySelector('#jp-bottom-panel')?.inn
     && document.querySelector('.jp-NotebookPanel .jp-Notebook-ExecutionIndicator')?.dataset.status === 'idle'"""
 STARTED = "() => [...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')].some(p => /[*\\d]/.test(p.innerText))"
 FINISHED = "() => ![...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')].some(p => p.innerText.includes('*'))"
+LATENT = """
+import torch
+from facelab import show
+from facelab.faces import FaceWorld
+from facelab.papers.equilibrium_cvae import Config, Model
+
+torch.manual_seed(0)
+world = FaceWorld(0)
+faces = world.sample(16, size=32)
+model = Model(Config(size=32, width=8, most=16, code=8))  # untrained: it paints, though no face
+model.prepare(faces, torch.Generator().manual_seed(0))
+show.LatentExplorer(faces, model.encode(faces.image)[0], model.decode, show.Puppet(world, faces[:1]), components=2).view
+"""
 PIXELS = "async image => Array.from(new Uint8Array(await (await fetch(image.src)).arrayBuffer())).join()"
 
 
@@ -105,17 +117,11 @@ def run_all(page) -> None:
     page.wait_for_function(FINISHED, timeout=300_000, polling=500)
 
 
-@pytest.mark.timeout(900)
-def test_the_puppet_follows_its_slider(chromium, tmp_path):
-    folder = tmp_path / "notebooks"
-    shutil.copytree(NOTEBOOKS, folder)
-    lesson = nbformat.read(folder / LESSON, 4)
-    for cell in lesson.cells:
-        if cell.cell_type == "code":
-            cell.outputs, cell.execution_count = [], None  # so that whatever is seen was made here
-    nbformat.write(lesson, folder / LESSON)
+@contextlib.contextmanager
+def opened(chromium, folder, scratch, notebook):
+    """The page of a notebook of ``folder`` whose cells have all run; nothing may come from outside, no cell or script may fail."""
     foreign, errors = [], []
-    with jupyterlab(folder, tmp_path) as address:
+    with jupyterlab(folder, scratch) as address:
         context = chromium.new_context(viewport={"width": 1300, "height": 1000})
 
         def stay_home(route):
@@ -128,29 +134,75 @@ def test_the_puppet_follows_its_slider(chromium, tmp_path):
         context.route("**/*", stay_home)
         page = context.new_page()
         page.on("pageerror", lambda error: errors.append(str(error)))
-        page.goto(f"{address}/lab/tree/{LESSON}?reset", wait_until="domcontentloaded", timeout=120_000)
+        page.goto(f"{address}/lab/tree/{notebook}?reset", wait_until="domcontentloaded", timeout=120_000)
         try:
             run_all(page)
             assert page.locator('.jp-OutputArea-output[data-mime-type="application/vnd.jupyter.error"]').count() == 0, "a cell failed"
-            puppet = page.locator(".facelab-puppet").first
-            puppet.wait_for(timeout=30_000)
-            slider = puppet.locator(".widget-slider", has=page.locator(".widget-label", has_text=re.compile("^jaw_open$"))).first
-            face = puppet.locator("img").first
-            slider.scroll_into_view_if_needed()
-            pictures = puppet.locator("img").count()
-            before, readout = face.evaluate(PIXELS), slider.locator(".widget-readout").inner_text()
-            assert len(before) > 1000, "the puppet shows no picture"
-            slider.locator(".noUi-handle").first.focus()
-            for _ in range(5):
-                page.keyboard.press("ArrowRight")
-            deadline = time.monotonic() + 30
-            while (after := face.evaluate(PIXELS)) == before and time.monotonic() < deadline:
-                time.sleep(0.1)
-            assert slider.locator(".widget-readout").inner_text() != readout, "the slider did not move"
-            assert after != before, "the slider moved and the face did not"
-            assert puppet.locator("img").count() == pictures, "old pictures pile up"
+            yield page
         finally:
-            page.screenshot(path=tmp_path / "page.png")
+            page.screenshot(path=scratch / "page.png")
             context.close()
     assert foreign == [], "something was fetched from outside this machine"
     assert errors == []
+
+
+def pull(widget, label) -> None:
+    """Five steps of the keyboard to the right on the slider called ``label``."""
+    from playwright.sync_api import expect
+
+    slider = widget.locator(".widget-slider").filter(has=widget.page.get_by_text(label, exact=True)).first
+    slider.scroll_into_view_if_needed()
+    readout = slider.locator(".widget-readout")
+    before = readout.inner_text()
+    for _ in range(5):
+        slider.locator(".noUi-handle").first.press("ArrowRight")
+    expect(readout, "the slider did not move").not_to_have_text(before)
+
+
+@contextlib.contextmanager
+def redrawn(widget):
+    """What is done in this block must change the widget's first picture, in its place."""
+    picture, pictures = widget.locator("img").first, widget.locator("img").count()
+    before, seen = None, picture.evaluate(PIXELS)
+    while seen != before:  # until the last control's redrawing is over
+        widget.page.wait_for_timeout(1000)
+        before, seen = seen, picture.evaluate(PIXELS)
+    assert len(before) > 1000, "the widget shows no picture"
+    yield
+    deadline = time.monotonic() + 30
+    while (after := picture.evaluate(PIXELS)) == before and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert after != before, "the control moved and the picture did not"
+    assert widget.locator("img").count() == pictures, "old pictures pile up"
+
+
+@pytest.mark.timeout(900)
+def test_the_puppet_follows_its_slider(chromium, tmp_path):
+    folder = tmp_path / "notebooks"
+    shutil.copytree(NOTEBOOKS, folder)
+    lesson = nbformat.read(folder / LESSON, 4)
+    for cell in lesson.cells:
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None  # so that whatever is seen was made here
+    nbformat.write(lesson, folder / LESSON)
+    with opened(chromium, folder, tmp_path, LESSON) as page:
+        puppet = page.locator(".facelab-puppet").first
+        puppet.wait_for(timeout=30_000)
+        with redrawn(puppet):
+            pull(puppet, "jaw_open")
+
+
+@pytest.mark.timeout(900)
+def test_the_latent_explorer_follows_its_controls(chromium, tmp_path):
+    folder = tmp_path / "notebooks"
+    folder.mkdir()
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    nbformat.write(nbformat.v4.new_notebook(metadata=kernel, cells=[nbformat.v4.new_code_cell(LATENT)]), folder / "latent.ipynb")
+    with opened(chromium, folder, tmp_path, "latent.ipynb") as page:
+        latent = page.locator(".facelab-latent").first
+        latent.wait_for(timeout=30_000)
+        for label in ("component_0", "structure of", "appearance of"):
+            with redrawn(latent):
+                pull(latent, label)
+        with redrawn(latent):
+            latent.get_by_label("structure of the puppet below").check()

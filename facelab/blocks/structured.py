@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from facelab.blocks.layers import AppearanceEncoder, Decoder, StructureEncoder
 from facelab.blocks.memory import FocalMemory
-from facelab.core import Reading, ShapeError
+from facelab.core import ShapeError
 from facelab.geometry.boundary import boundary_map
 from facelab.probability import AdditiveGaussian, GaussianMixture, kl, unit_gaussian
 
@@ -110,27 +110,28 @@ class StructuredVAE(nn.Module):
         return self.appearance(self._checked(image, 3))
 
     @torch.no_grad()
-    def transfer(self, image: Tensor, boundary: Tensor, *, reading: Reading = Reading.fixed) -> Tensor:
-        r"""The person of each picture in another structure.
+    def transfer(self, image: Tensor, boundary: Tensor, *, replace_plane: bool = False) -> Tensor:
+        r"""The person of each picture in another structure: :math:`z' = z`, the code is kept.
 
-        Literally the code is kept: :math:`z' = z`. But the additive prior puts z near :math:`m(y) = \sum_k w_k(y) \mu_k`, a point of the
-        plane through the focal means, so a code also says under which structure it was taken. ``fixed`` replaces that part, and keeps
-        what is orthogonal to the plane (P projects on its directions):
+        But the additive prior puts z near :math:`m(y) = \sum_k w_k(y) \mu_k`, a point of the plane through the focal means, so a code also
+        says under which structure it was taken. ``replace_plane`` replaces that part and keeps what is orthogonal to the plane (P
+        projects on its directions):
 
         .. math:: z' = z + P\,(m(y') - z).
 
+        The head follows the structure a little better then, and some of the person's paint is lost; notebooks 04 and 05 measure both.
+
         Args:
             image: (N,3,H,W) in [-1, 1]. boundary: (N,1,H,W) in [0, 1], the structure to take; one row of either serves all of the other.
-            reading: priors without such a plane (``unit``; a ``mixture`` has no one mean) keep z in both readings.
+            replace_plane: changes nothing with priors that have no such plane (``unit``; a ``mixture`` has no one mean).
 
         Returns: (N,3,H,W) in [-1, 1]. Raises ShapeError for other sizes.
-        Source: EQ section 4 and Fig. 3; AF section 3.3, "given a source image and target boundary"; SPECS B7. Notebooks 04 and 05 measure
-        both readings.
+        Source: EQ section 4 and Fig. 3; AF section 3.3, "given a source image and target boundary"; SPECS B7. The replacement is ours.
         """
         if 1 != len(image) != len(boundary) != 1:
             raise ShapeError(f"{len(image)} pictures and {len(boundary)} structures: as many of both, or one row of either")
         code = self.encode(image)[0]
-        if self.config.prior == "additive" and reading is Reading.fixed:
+        if replace_plane and self.config.prior == "additive":
             target = self.prior(self._checked(boundary, 1)).mean
             code = code + self.memory.in_plane(target - code)
         return self._paint(code, boundary)

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from facelab.blocks import load_weights, shipped
 from facelab.core import ShapeError
-from facelab.geometry.flow import warp
+from facelab.geometry.flow import sample_at, warp
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class _Stage(nn.Module):
 
 class Judge(nn.Module):
     r"""Four answers from one trunk: identity, by telling two shots of a person from everybody else's in the batch and by reading off shape
-    and paint; pose and expression, by regression; landmarks, as the expectation of a probability map,
+    and paint; pose and expression, by regression from the trunk and the landmarks; landmarks, as the expectation of a probability map,
     :math:`\hat p = \sum_p p\, \mathrm{softmax}(h)(p)`.
 
     Source: supervised contrastive learning (Khosla et al. 2020) for the identity; integral regression (Sun et al. 2018) for the landmarks;
@@ -80,9 +80,12 @@ class Judge(nn.Module):
         )  # fmt: skip
         flat = widths[-1] * (config.size // 16) ** 2
         self.who = nn.Sequential(nn.Flatten(), nn.Linear(flat, config.embedding, bias=False), nn.BatchNorm1d(config.embedding))
+        self.near = nn.Sequential(nn.Conv1d(lateral, 12, 1, bias=False), nn.BatchNorm1d(12), nn.ReLU())
         self.what = nn.Sequential(
-            nn.Flatten(), nn.Linear(flat, 128, bias=False), nn.BatchNorm1d(128), nn.ReLU(), nn.Linear(128, 3 + config.expressions),
+            nn.Linear(flat + 68 * (2 + 12), 192, bias=False), nn.BatchNorm1d(192), nn.ReLU(),
+            nn.Linear(192, 128, bias=False), nn.BatchNorm1d(128), nn.ReLU(), nn.Linear(128, 3 + config.expressions),
         )  # fmt: skip
+        self.shape = nn.BatchNorm1d(68 * 2, affine=False)
         self.traits = nn.Linear(config.embedding, config.traits)
         self.register_buffer("trait_mean", torch.zeros(config.traits))
         self.register_buffer("trait_scale", torch.ones(config.traits))
@@ -116,8 +119,16 @@ class Judge(nn.Module):
         # the outermost cells lie a little beyond the picture, so that an expectation can reach its border
         place = torch.linspace(-1 / 64, 1 + 1 / 64, grid, device=image.device) * given - 0.5
         landmarks = torch.stack([(mass.sum(2) * place).sum(2), (mass.sum(3) * place).sum(2)], dim=2)
-        pose, expression = self.what(maps[-1]).split([3, self.config.expressions], dim=1)
+        known = torch.cat([maps[-1].flatten(1), self._closely(top, (landmarks.detach() + 0.5) * (grid / given) - 0.5)], dim=1)
+        pose, expression = self.what(known).split([3, self.config.expressions], dim=1)
         return Verdict(self.who(maps[-1]), pose, expression * self.expression_scale + self.expression_mean, landmarks)
+
+    def _closely(self, top: Tensor, landmarks: Tensor) -> Tensor:
+        """An expression at 64 px is a matter of half a pixel, lost in the trunk's 4 x 4 cells: the shape of the (N,68,2) landmarks,
+        whatever its place and size, and what the (N,C,h,w) map shows at each; landmarks in the map's pixels."""
+        shape = landmarks - landmarks.mean(dim=1, keepdim=True)
+        shape = shape / shape.square().mean(dim=(1, 2), keepdim=True).sqrt().clamp(min=1e-6)
+        return torch.cat([self.shape(shape.flatten(1)), self.near(sample_at(top, landmarks)).flatten(1)], dim=1)
 
     @torch.no_grad()
     def look(self, image: Tensor, batch: int = 256) -> Verdict:
@@ -194,8 +205,8 @@ class Judge(nn.Module):
             "traits": F.smooth_l1_loss(self.traits(said.identity), batch["traits"]),
             "identity": 0.3 * _contrast(self.config.sharpness * identity @ identity.T, batch["identity"]),
             "pose": 2 * F.smooth_l1_loss(said.pose, batch["pose"], beta=0.1),
-            "expression": 0.5 * ((said.expression - batch["expression"]) / self.expression_scale).square().mean(),
-            "landmarks": 20 * off.abs().mean(),
+            "expression": 2 * ((said.expression - batch["expression"]) / self.expression_scale).square().mean(),
+            "landmarks": 80 * off.abs().mean(),
         }
 
 

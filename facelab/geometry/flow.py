@@ -1,11 +1,12 @@
-r"""Facial flow between two shapes, and the one warp: backward, bilinear, displacement in pixels."""
+r"""Facial flow between two shapes; the one warp: backward, bilinear, displacement in pixels; a flow's coherence; flows of other sizes."""
 from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
-from facelab.core import ShapeError
+from facelab.core import Reading, ShapeError
 from facelab.geometry.raster import rasterize
 
 
@@ -78,3 +79,106 @@ def warp(image: Tensor, displacement: Tensor) -> Tensor:
     y = torch.arange(height, dtype=dtype, device=image.device)[:, None] + displacement[:, 1].to(dtype)  # (N, H, W)
     grid = torch.stack([2 * x / max(width - 1, 1) - 1, 2 * y / max(height - 1, 1) - 1], dim=-1)  # (N, H, W, 2)
     return F.grid_sample(image.to(dtype), grid, mode="bilinear", padding_mode="border", align_corners=True).to(image.dtype)
+
+
+def sample_at(image: Tensor, points: Tensor) -> Tensor:
+    """An image's values at points between its pixels, bilinearly, those beyond the border moved onto it.
+
+    Args: image (N, C, H, W) floating; points (N, P, 2) floating, (x, y) pixels. Returns (N, C, P). Raises ShapeError.
+    """
+    if image.ndim != 4 or points.ndim != 3 or points.shape[0] != image.shape[0] or points.shape[2] != 2:
+        raise ShapeError(f"image must be (N, C, H, W) and points (N, P, 2), got {tuple(image.shape)} and {tuple(points.shape)}")
+    last = points.new_tensor([image.shape[3] - 1, image.shape[2] - 1]).clamp(min=1)
+    return F.grid_sample(image, (2 * points / last - 1)[:, None], mode="bilinear", padding_mode="border", align_corners=True)[:, :, 0]
+
+
+def upsample_flow(displacement: Tensor, size: int | tuple[int, int]) -> Tensor:
+    r"""The same movement on a finer (or coarser) grid of pixels, bilinearly.
+
+    .. math:: d'(p') = \frac{s' - 1}{s - 1}\, d\!\left(\frac{s - 1}{s' - 1}\, p'\right)
+
+    along each axis, s and s' its old and new length: corners stay corners, and pixels are counted in the new unit. A warp of the small
+    picture by d and one of the large picture by d' show the same, but the second with the large picture's detail.
+
+    Args:
+        displacement: (N, 2, H, W) floating, x then y, pixels. size: side of the new map in pixels, or (H', W').
+
+    Returns: (N, 2, H', W') new pixels. Raises ShapeError.
+    Source: FVAE (Yeh et al., 2016), Sec. 4.3, with the coordinates of :func:`warp`.
+    """
+    if displacement.ndim != 4 or displacement.shape[1] != 2 or not displacement.is_floating_point():
+        raise ShapeError(f"displacement must be floating (N, 2, H, W), got {displacement.dtype} {tuple(displacement.shape)}")
+    height, width = (size, size) if isinstance(size, int) else size
+    if min(height, width) < 1:
+        raise ShapeError(f"size must be at least 1, got {size}")
+    before = displacement.shape[-2:]
+    unit = displacement.new_tensor([(width - 1) / max(before[1] - 1, 1), (height - 1) / max(before[0] - 1, 1)]).view(1, 2, 1, 1)
+    return unit * F.interpolate(displacement, size=(height, width), mode="bilinear", align_corners=True)
+
+
+def flow_coherence(
+    displacement: Tensor, guide: Tensor, alpha: float, window: int = 7, *, sigma_xy: float = 1.0, reading: Reading = Reading.fixed
+) -> Tensor:
+    r"""How much a flow changes between neighbours that look alike.
+
+    .. math:: L = \frac 1 N \sum_n \sum_i \sum_{j \in N(i)} \lVert F_i - F_j \rVert^2
+        \exp\!\left(-\alpha \lVert T_i - T_j \rVert^2 - \lVert i - j \rVert^2 / \sigma_{xy}^2\right)
+
+    over the pixels j of a square window about i that lie inside the picture, so every pair counts twice.
+
+    Args:
+        displacement: (N, 2, H, W) floating, pixels; F of the fixed reading.
+        guide: (N, C, H, W) the target picture T, in [-1, 1]. It is data: no gradient flows to it.
+        alpha: weight of a difference in colour; not printed.
+        window: side of the neighbourhood, odd. sigma_xy: pixels; 1 as printed, which leaves 94 % of the weight to the nearest eight.
+        reading: ``literal`` takes F as the absolute coordinates of Eq. 5, :math:`F_i = i + d_i`: then the identity, d = 0, has a price,
+            and all that samples one point has none.
+
+    Returns: () float32 at least, pixels²; a sum over pixels, a mean over the batch. Second derivatives are not available.
+    Raises: ShapeError.
+    Source: FVAE (Yeh et al., 2016), Eq. 6; SPECS C3 and C13. In the paper's normalised coordinates (5.3) it is smaller by
+    ((side - 1) / 2)².
+    """
+    if displacement.ndim != 4 or displacement.shape[1] != 2 or not displacement.is_floating_point():
+        raise ShapeError(f"displacement must be floating (N, 2, H, W), got {displacement.dtype} {tuple(displacement.shape)}")
+    if guide.ndim != 4 or guide.shape[0] != displacement.shape[0] or guide.shape[2:] != displacement.shape[2:]:
+        raise ShapeError(f"guide must be (N, C, H, W) to go with the displacement {tuple(displacement.shape)}, got {tuple(guide.shape)}")
+    if window < 1 or window % 2 == 0:
+        raise ShapeError(f"window must be odd, got {window}")
+    dtype = torch.promote_types(displacement.dtype, torch.float32)
+    absolute = reading is Reading.literal
+    return _Coherence.apply(displacement.to(dtype), guide.detach().to(dtype), float(alpha), window // 2, float(sigma_xy), absolute)
+
+
+class _Coherence(torch.autograd.Function):
+    """Value and gradient in one walk over half of the window's offsets; autograd would keep every offset's maps until the way back."""
+
+    @staticmethod
+    def forward(ctx, flow: Tensor, guide: Tensor, alpha: float, reach: int, sigma: float, absolute: bool) -> Tensor:
+        gradient, total = torch.zeros_like(flow), flow.new_zeros(())
+        height, width = flow.shape[2:]
+        offsets = [(dy, dx) for dy in range(reach + 1) for dx in range(-reach, reach + 1) if (dy, dx) > (0, 0)]
+        rows = range(len(flow)) if flow.device.type == "cpu" else [slice(None)]  # one picture at a time stays in a core's cache
+        for row in rows:
+            f, t, g = (x[row : row + 1] if isinstance(row, int) else x for x in (flow, guide, gradient))
+            for dy, dx in offsets:
+                if dy >= height or abs(dx) >= width:
+                    continue
+                here = (..., slice(0, height - dy), slice(max(0, -dx), width - max(0, dx)))
+                there = (..., slice(dy, height), slice(max(0, dx), width + min(0, dx)))
+                weight = (t[here] - t[there]).square_().sum(dim=1, keepdim=True).mul_(-alpha).sub_((dy * dy + dx * dx) / sigma**2).exp_()
+                step = f[here] - f[there]
+                if absolute:
+                    step -= step.new_tensor([dx, dy]).view(1, 2, 1, 1)
+                pull = step * weight
+                total += torch.dot(pull.flatten(), step.flatten())
+                g[here].add_(pull)
+                g[there].sub_(pull)
+        ctx.save_for_backward(gradient)
+        return total * (2 / len(flow))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, upstream: Tensor):
+        (gradient,) = ctx.saved_tensors
+        return gradient * (upstream * 4 / len(gradient)), None, None, None, None, None

@@ -6,8 +6,7 @@ Manipulation.* ICCV 2019. Derived in notebooks 03 and 05.
 Departures: 68 landmarks, not 98, draw the boundary map. Widths, the code's dimension and every weight of the loss are ours (none is
 printed), also that differences near the boundary map's lines count more. The picture alone enters the appearance encoder (the paper
 writes :math:`\phi_{app}(x, c)`; an author says that the map beside it made training unstable); its code enters every level of the decoder.
-The feature network is ours unless VGG19's weights are given. What a code means once the structure changes is a reading, see
-:meth:`Model.transfer`.
+The feature network is ours unless VGG19's weights are given.
 """
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Facial flow and the warp: identity, known shifts, a turned mesh redrawn by its flow, gradients, named errors."""
+"""Facial flow, the warp, coherence, other sizes: identity, known shifts, brute force, a turned mesh redrawn, gradients, named errors."""
 from __future__ import annotations
 
 from math import cos, radians, sin
@@ -6,8 +6,8 @@ from math import cos, radians, sin
 import pytest
 import torch
 
-from facelab.core import ShapeError
-from facelab.geometry.flow import facial_flow, warp
+from facelab.core import Reading, ShapeError
+from facelab.geometry.flow import facial_flow, flow_coherence, sample_at, upsample_flow, warp
 from facelab.geometry.raster import rasterize
 
 SIZE = 96
@@ -140,3 +140,122 @@ def test_wrong_inputs_are_named():
         facial_flow(face, face[:, :-1], triangles, 8)
     with pytest.raises(ShapeError, match='"target" or "source"'):
         facial_flow(face, face, triangles, 8, at="middle")
+
+
+# --- coherence -------------------------------------------------------------------------------------------------------------------
+
+def pair_by_pair(displacement, guide, alpha, window, sigma_xy=1.0, absolute=False):
+    """Eq. 6 as it is printed: for every pixel, every neighbour inside the picture."""
+    height, width = displacement.shape[2:]
+    y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    flow = displacement + torch.stack([x, y]) if absolute else displacement
+    reach, total = window // 2, 0.0
+    for i in range(height):
+        for j in range(width):
+            for a in range(max(0, i - reach), min(height, i + reach + 1)):
+                for b in range(max(0, j - reach), min(width, j + reach + 1)):
+                    near = ((i - a) ** 2 + (j - b) ** 2) / sigma_xy**2
+                    alike = alpha * (guide[:, :, i, j] - guide[:, :, a, b]).square().sum(dim=1)
+                    total = total + ((flow[:, :, i, j] - flow[:, :, a, b]).square().sum(dim=1) * torch.exp(-alike - near)).sum()
+    return total / len(displacement)
+
+
+@pytest.fixture
+def small_flow():
+    generator = torch.Generator().manual_seed(0)
+    displacement = torch.randn(2, 2, 5, 7, generator=generator, dtype=torch.float64, requires_grad=True)
+    return displacement, torch.rand(2, 3, 5, 7, generator=generator, dtype=torch.float64) * 2 - 1
+
+
+@pytest.mark.parametrize("reading", list(Reading))
+@pytest.mark.parametrize(("window", "sigma_xy"), [(3, 1.0), (7, 1.0), (7, 2.5), (13, 1.3)])
+def test_coherence_is_the_sum_over_pairs(small_flow, window, sigma_xy, reading):
+    displacement, guide = small_flow
+    ours = flow_coherence(displacement, guide, 1.5, window, sigma_xy=sigma_xy, reading=reading)
+    theirs = pair_by_pair(displacement, guide, 1.5, window, sigma_xy, reading is Reading.literal)
+    torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=0)
+    gradients = [torch.autograd.grad(value, displacement)[0] for value in (ours, theirs)]
+    torch.testing.assert_close(*gradients, rtol=1e-10, atol=1e-12)
+
+
+def test_coherence_gradient_by_finite_differences(small_flow):
+    displacement, guide = small_flow
+    assert torch.autograd.gradcheck(lambda d: flow_coherence(d, guide, 1.5, 5), displacement)
+
+
+def test_what_each_reading_of_coherence_calls_free(small_flow):
+    """A shift of everything costs nothing when F is the displacement; the collapse to a point costs nothing when it is absolute."""
+    guide = small_flow[1]
+    shift = torch.tensor([3.0, -2.0], dtype=torch.float64).view(1, 2, 1, 1).expand(2, 2, 5, 7)
+    y, x = torch.meshgrid(torch.arange(5.0), torch.arange(7.0), indexing="ij")
+    collapse = -torch.stack([x, y]).double().expand(2, -1, -1, -1)
+    assert flow_coherence(shift, guide, 1.0) == 0 and flow_coherence(collapse, guide, 1.0) > 1
+    assert flow_coherence(shift, guide, 1.0, reading=Reading.literal) > 1
+    assert flow_coherence(collapse, guide, 1.0, reading=Reading.literal).abs() < 1e-12
+
+
+def test_the_price_of_the_identity_per_pixel():
+    """C3: far from the border the absolute reading asks 3.136 pixels² for every pixel of an unmoved, even picture."""
+    def price(height, width):
+        still, even = torch.zeros(1, 2, height, width, dtype=torch.float64), torch.zeros(1, 3, height, width, dtype=torch.float64)
+        return flow_coherence(still, even, 10.0, reading=Reading.literal).item()
+
+    assert price(21, 21) - price(21, 20) - price(20, 21) + price(20, 20) == pytest.approx(3.136, abs=5e-4)  # what one more inside costs
+
+
+def test_coherence_lets_a_flow_break_where_the_picture_does():
+    guide = torch.full((1, 3, 8, 8), -1.0)
+    guide[..., 4:] = 1.0
+    torn = torch.zeros(1, 2, 8, 8)
+    torn[..., 4:] = 2.0
+    assert flow_coherence(torn, guide, 10.0) < 1e-6 * flow_coherence(torn, torch.zeros_like(guide), 10.0)
+
+
+def test_coherence_in_half_precision_is_summed_in_single(small_flow):
+    displacement, guide = (value.detach().float() for value in small_flow)
+    half = flow_coherence(displacement.half(), guide.half(), 1.5)
+    assert half.dtype == torch.float32
+    torch.testing.assert_close(half, flow_coherence(displacement, guide, 1.5), rtol=1e-2, atol=0)
+
+
+@pytest.mark.parametrize(("displacement", "guide", "window", "words"), [
+    ((2, 3, 4, 4), (2, 3, 4, 4), 7, "displacement"), ((2, 2, 4, 4), (2, 3, 4, 5), 7, "guide"),
+    ((2, 2, 4, 4), (1, 3, 4, 4), 7, "guide"), ((2, 2, 4, 4), (2, 3, 4, 4), 6, "odd"),
+])  # fmt: skip
+def test_coherence_names_what_is_wrong(displacement, guide, window, words):
+    with pytest.raises(ShapeError, match=words):
+        flow_coherence(torch.zeros(displacement), torch.zeros(guide), 1.0, window)
+
+
+# --- other sizes -----------------------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("size", [(32, 32), (29, 57), (8, 8), (15, 11)])
+def test_a_linear_flow_is_the_same_movement_at_every_size(size):
+    """x' = 0.9 x + 0.05 y + 1.5 in the old pixels: bilinear resizing knows it exactly, in the new unit."""
+    def flow(height, width):
+        y, x = torch.meshgrid(torch.linspace(0, 14, height, dtype=torch.float64), torch.linspace(0, 10, width, dtype=torch.float64),
+                              indexing="ij")  # fmt: skip
+        d = torch.stack([-0.1 * x + 0.05 * y + 1.5, 0.2 * x - 0.3])[None]
+        return d * torch.tensor([(width - 1) / 10, (height - 1) / 14], dtype=torch.float64).view(1, 2, 1, 1)
+
+    torch.testing.assert_close(upsample_flow(flow(15, 11), size), flow(*size), rtol=0, atol=1e-10)
+
+
+def test_no_movement_stays_no_movement_and_a_large_picture_keeps_its_detail():
+    photograph = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(2))
+    torch.testing.assert_close(warp(photograph, upsample_flow(torch.zeros(1, 2, 16, 16), 64)), photograph, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(("shape", "size"), [((1, 3, 4, 4), 8), ((2, 4, 4), 8), ((1, 2, 4, 4), 0)])
+def test_upsampling_names_what_is_wrong(shape, size):
+    with pytest.raises(ShapeError):
+        upsample_flow(torch.zeros(shape), size)
+
+
+def test_values_at_points():
+    y, x = torch.meshgrid(torch.arange(5.0), torch.arange(9.0), indexing="ij")
+    image = torch.stack([x, 10 * y])[None]
+    points = torch.tensor([[[0.0, 0.0], [8.0, 4.0], [2.25, 3.5], [-3.0, 9.0]]])
+    torch.testing.assert_close(sample_at(image, points), torch.tensor([[[0.0, 8.0, 2.25, 0.0], [0.0, 40.0, 35.0, 40.0]]]))
+    with pytest.raises(ShapeError):
+        sample_at(image, points[0])

@@ -8,7 +8,7 @@ from stand_ins import seeded, smooth_faces
 from torch import distributions as D
 
 from facelab.blocks import load_weights, near_lines, save_weights
-from facelab.core import AssetError, Reading, ShapeError
+from facelab.core import AssetError, ShapeError
 from facelab.geometry import boundary_map
 from facelab.papers import af_vae, equilibrium_cvae
 
@@ -169,38 +169,38 @@ def test_codes_are_means_and_log_variances(model):
     assert not mean.requires_grad
 
 
-def test_fixed_transfer_takes_the_targets_place_in_the_plane_and_keeps_the_rest(model, monkeypatch):
+def test_a_replaced_plane_takes_the_targets_place_and_keeps_the_rest(model, monkeypatch):
     seen = []
     monkeypatch.setattr(model, "decode", lambda code, boundary: seen.append(code) or torch.zeros(len(code), 3, 16, 16))
     image, boundary = FACES.image[:5], structures()[5:10]
     z, target = model.encode(image)[0], model.prior(boundary).mean
     model.transfer(image, boundary)
-    model.transfer(image, boundary, reading=Reading.literal)
-    fixed, literal = seen
-    torch.testing.assert_close(literal, z)
+    model.transfer(image, boundary, replace_plane=True)
+    kept, replaced = seen
+    torch.testing.assert_close(kept, z)
     plane = model.memory.in_plane
-    torch.testing.assert_close(plane(fixed), plane(target), atol=1e-5, rtol=0)
-    torch.testing.assert_close(fixed - plane(fixed), z - plane(z), atol=1e-5, rtol=0)
-    assert (fixed - z).norm(dim=1).min() > 1e-3  # the two readings differ
+    torch.testing.assert_close(plane(replaced), plane(target), atol=1e-5, rtol=0)
+    torch.testing.assert_close(replaced - plane(replaced), z - plane(z), atol=1e-5, rtol=0)
+    assert (replaced - z).norm(dim=1).min() > 1e-3  # it makes a difference
 
 
 @pytest.mark.parametrize("prior", ["unit", "mixture"])
-def test_without_a_plane_both_readings_keep_the_code(build, prior):
+def test_without_a_plane_the_code_is_kept(build, prior):
     model = build(prior=prior)
     image, boundary = FACES.image[:5], structures()[5:10]
-    readings = [model.transfer(image, boundary, reading=reading) for reading in Reading]
-    assert torch.equal(*readings)
-    torch.testing.assert_close(readings[0], model.decode(model.encode(image)[0], boundary))
+    kept, replaced = (model.transfer(image, boundary, replace_plane=replace) for replace in (False, True))
+    assert torch.equal(kept, replaced)
+    torch.testing.assert_close(kept, model.decode(model.encode(image)[0], boundary))
 
 
 def test_one_structure_serves_many_pictures_and_one_picture_many_structures(model):
     image, boundary = FACES.image[:4], structures()[:4]
-    for reading in Reading:
-        several = model.transfer(image, boundary[:1], reading=reading)
-        singly = torch.cat([model.transfer(picture[None], boundary[:1], reading=reading) for picture in image])
+    for replace in (False, True):
+        several = model.transfer(image, boundary[:1], replace_plane=replace)
+        singly = torch.cat([model.transfer(picture[None], boundary[:1], replace_plane=replace) for picture in image])
         torch.testing.assert_close(several, singly, atol=1e-5, rtol=1e-4)
-        several = model.transfer(image[:1], boundary, reading=reading)
-        singly = torch.cat([model.transfer(image[:1], row[None], reading=reading) for row in boundary])
+        several = model.transfer(image[:1], boundary, replace_plane=replace)
+        singly = torch.cat([model.transfer(image[:1], row[None], replace_plane=replace) for row in boundary])
         torch.testing.assert_close(several, singly, atol=1e-5, rtol=1e-4)
     assert (several[0] - several[1]).abs().max() > 1e-4  # and the structure is seen
 

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from facelab.core import Reading, ShapeError
+from facelab.core import LandmarkError, Reading, ShapeError
 from facelab.geometry.raster import rasterize
 
 
@@ -90,6 +90,37 @@ def sample_at(image: Tensor, points: Tensor) -> Tensor:
         raise ShapeError(f"image must be (N, C, H, W) and points (N, P, 2), got {tuple(image.shape)} and {tuple(points.shape)}")
     last = points.new_tensor([image.shape[3] - 1, image.shape[2] - 1]).clamp(min=1)
     return F.grid_sample(image, (2 * points / last - 1)[:, None], mode="bilinear", padding_mode="border", align_corners=True)[:, :, 0]
+
+
+def landmark_flow(source: Tensor, target: Tensor, size: int, kind: str = "mesh") -> Tensor:
+    r"""The displacement that carries one face's landmarks to another's, spread over the picture: the classical morphs' warp.
+
+    Args:
+        source, target: (N, P, 2) landmarks in pixels, P >= 1. size: side of the pictures, pixels.
+        kind: ``mesh``: affine in every triangle of the target's Delaunay mesh (Wolberg 1998); ``spline``: the smoothest map through the
+            points, a thin-plate spline (Bookstein 1989). In both the picture's corners and the middles of its sides stay.
+
+    Returns: (N, 2, size, size) float32, backward: ``warp(source_picture, flow)`` has the target's landmarks.
+    Raises: ShapeError; LandmarkError when points coincide, so that no such map exists.
+    """
+    from skimage.transform import PiecewiseAffineTransform, ThinPlateSplineTransform
+
+    if source.shape != target.shape or source.ndim != 3 or source.shape[2] != 2:
+        raise ShapeError(f"landmarks must be (N, P, 2), of both faces alike; got {tuple(source.shape)} and {tuple(target.shape)}")
+    if kind not in ("mesh", "spline"):
+        raise ShapeError(f'kind must be "mesh" or "spline", got {kind!r}')
+    transform = PiecewiseAffineTransform if kind == "mesh" else ThinPlateSplineTransform
+    ends = (0.0, (size - 1) / 2, size - 1.0)
+    frame = torch.tensor([(x, y) for x in ends for y in ends if (x, y) != (ends[1], ends[1])])  # (8, 2)
+    x, y = torch.meshgrid(torch.arange(float(size)), torch.arange(float(size)), indexing="xy")
+    own = torch.stack([x, y], dim=-1).view(-1, 2)
+    flows = []
+    for number, (before, after) in enumerate(zip(source.detach().cpu().float(), target.detach().cpu().float(), strict=True)):
+        found = transform.from_estimate(torch.cat([after, frame]).numpy(), torch.cat([before, frame]).numpy())
+        if not found:
+            raise LandmarkError(f"face {number}: no {kind} goes through these landmarks ({found}); do some of them coincide?")
+        flows.append(torch.from_numpy(found(own.numpy())).float() - own)
+    return torch.stack(flows).transpose(1, 2).reshape(-1, 2, size, size)
 
 
 def upsample_flow(displacement: Tensor, size: int | tuple[int, int]) -> Tensor:

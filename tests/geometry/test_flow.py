@@ -6,8 +6,8 @@ from math import cos, radians, sin
 import pytest
 import torch
 
-from facelab.core import Reading, ShapeError
-from facelab.geometry.flow import facial_flow, flow_coherence, sample_at, upsample_flow, warp
+from facelab.core import LandmarkError, Reading, ShapeError
+from facelab.geometry.flow import facial_flow, flow_coherence, landmark_flow, sample_at, upsample_flow, warp
 from facelab.geometry.raster import rasterize
 
 SIZE = 96
@@ -259,3 +259,42 @@ def test_values_at_points():
     torch.testing.assert_close(sample_at(image, points), torch.tensor([[[0.0, 8.0, 2.25, 0.0], [0.0, 40.0, 35.0, 40.0]]]))
     with pytest.raises(ShapeError):
         sample_at(image, points[0])
+
+
+# --- from landmarks --------------------------------------------------------------------------------------------------------------
+
+def scattered(n=2, points=20, size=32):
+    generator = torch.Generator().manual_seed(3)
+    before = size * (0.2 + 0.6 * torch.rand(n, points, 2, generator=generator))
+    return before, before + torch.randn(n, points, 2, generator=generator) * 0.3
+
+
+@pytest.mark.parametrize("kind", ["mesh", "spline"])
+def test_a_morph_puts_landmarks_on_landmarks(kind):
+    before, after = scattered()
+    after = after.round()
+    keep = [torch.unique(row, dim=0, return_inverse=True)[1].bincount().max() == 1 for row in after]
+    assert all(keep), "rounded landmarks coincide: draw others"
+    flow = landmark_flow(before, after, 32, kind)
+    found = sample_at(flow, after).transpose(1, 2) + after
+    torch.testing.assert_close(found, before, atol=1e-3, rtol=0)
+    assert flow[..., 0, 0].abs().max() < 1e-3 and flow[..., -1, -1].abs().max() < 1e-3  # the corners stay
+    torch.testing.assert_close(landmark_flow(before, before, 32, kind), torch.zeros(2, 2, 32, 32), atol=1e-3, rtol=0)
+
+
+def test_a_mesh_is_affine_in_a_triangle_and_a_spline_is_smooth():
+    before, after = scattered(1)
+    bend = {kind: landmark_flow(before, after, 32, kind).diff(n=2, dim=3).abs() for kind in ("mesh", "spline")}
+    assert bend["mesh"].median() < 1e-4 < bend["spline"].median()
+    assert bend["spline"].max() < bend["mesh"].max()
+
+
+def test_landmarks_that_coincide_have_no_morph():
+    before, after = scattered(1, 4)
+    after[:] = after[:, :1]
+    with pytest.raises(LandmarkError, match="coincide"):
+        landmark_flow(before, after, 32, "spline")
+    with pytest.raises(ShapeError, match="kind"):
+        landmark_flow(before, before, 32, "fluid")
+    with pytest.raises(ShapeError, match="alike"):
+        landmark_flow(before, before[:, :3], 32)

@@ -188,19 +188,19 @@ def test_a_replaced_plane_takes_the_targets_place_and_keeps_the_rest(model, monk
 def test_without_a_plane_the_code_is_kept(build, prior):
     model = build(prior=prior)
     image, boundary = FACES.image[:5], structures()[5:10]
-    kept, replaced = (model.transfer(image, boundary, replace_plane=replace) for replace in (False, True))
+    kept, replaced = (model.transfer(image, boundary, replace_plane=exchanged) for exchanged in (False, True))
     assert torch.equal(kept, replaced)
     torch.testing.assert_close(kept, model.decode(model.encode(image)[0], boundary))
 
 
 def test_one_structure_serves_many_pictures_and_one_picture_many_structures(model):
     image, boundary = FACES.image[:4], structures()[:4]
-    for replace in (False, True):
-        several = model.transfer(image, boundary[:1], replace_plane=replace)
-        singly = torch.cat([model.transfer(picture[None], boundary[:1], replace_plane=replace) for picture in image])
+    for exchanged in (False, True):
+        several = model.transfer(image, boundary[:1], replace_plane=exchanged)
+        singly = torch.cat([model.transfer(picture[None], boundary[:1], replace_plane=exchanged) for picture in image])
         torch.testing.assert_close(several, singly, atol=1e-5, rtol=1e-4)
-        several = model.transfer(image[:1], boundary, replace_plane=replace)
-        singly = torch.cat([model.transfer(image[:1], row[None], replace_plane=replace) for row in boundary])
+        several = model.transfer(image[:1], boundary, replace_plane=exchanged)
+        singly = torch.cat([model.transfer(image[:1], row[None], replace_plane=exchanged) for row in boundary])
         torch.testing.assert_close(several, singly, atol=1e-5, rtol=1e-4)
     assert (several[0] - several[1]).abs().max() > 1e-4  # and the structure is seen
 

@@ -236,7 +236,7 @@ class Model(nn.Module):
         """(C,4,4) the mean code of one of the expressions that it was trained on; PairError for another."""
         names = [name for name, known in zip(EXPRESSIONS, self.known.tolist(), strict=True) if known]
         if expression not in names:
-            raise PairError(f"no expression {expression!r} in the training faces; there are {', '.join(names) or 'none yet: call remember'}")
+            raise PairError(f"no {expression!r} among the training faces; there are {', '.join(names) or 'no expressions yet: call remember'}")
         return self.places[EXPRESSIONS.index(expression)]
 
     def direction(self, target: str, source: str | Tensor) -> Tensor:
@@ -281,7 +281,7 @@ class Model(nn.Module):
 
     @torch.no_grad()
     def upsample(self, photograph: Tensor, displacement: Tensor) -> Tensor:
-        """A flow found at this model's size, applied to the large picture that it was found on (4.3): (N,3,H',W'), (N,2,H,W) -> (N,3,H',W')."""
+        """The large picture (N,3,H',W') moved by the flow (N,2,H,W) that was found on a small copy of it (4.3): (N,3,H',W')."""
         if photograph.ndim != 4:
             raise ShapeError(f"photograph must be (N, 3, H, W), got {tuple(photograph.shape)}")
         return warp(photograph, upsample_flow(displacement, tuple(photograph.shape[-2:])))

@@ -236,7 +236,8 @@ class Model(nn.Module):
         """(C,4,4) the mean code of one of the expressions that it was trained on; PairError for another."""
         names = [name for name, known in zip(EXPRESSIONS, self.known.tolist(), strict=True) if known]
         if expression not in names:
-            raise PairError(f"no {expression!r} among the training faces; there are {', '.join(names) or 'no expressions yet: call remember'}")
+            there = ", ".join(names) or "no expressions yet: call remember"
+            raise PairError(f"no {expression!r} among the training faces; there are {there}")
         return self.places[EXPRESSIONS.index(expression)]
 
     def direction(self, target: str, source: str | Tensor) -> Tensor:

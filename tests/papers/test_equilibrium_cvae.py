@@ -48,13 +48,3 @@ def test_preparing_leaves_torchs_generator_alone():
     model, before = small(), torch.get_rng_state()
     model.prepare(smooth_faces(70), seeded(1))
     assert torch.equal(torch.get_rng_state(), before)
-
-
-def test_other_structure_in_the_plane_is_all_that_a_fixed_transfer_changes_in_the_code():
-    faces, model = smooth_faces(70), small()
-    model.prepare(faces, seeded(1))
-    own = boundary_map(faces.landmarks, 16)[:6]
-    made = model.transfer(faces.image[:6], own)
-    z = model.encode(faces.image[:6])[0]
-    placed = z + model.memory.in_plane(model.prior(own).mean - z)
-    torch.testing.assert_close(made, model.decode(placed, own))

@@ -137,8 +137,7 @@ def upsample_flow(displacement: Tensor, size: int | tuple[int, int]) -> Tensor:
     Returns: (N, 2, H', W') new pixels. Raises ShapeError.
     Source: FVAE (Yeh et al., 2016), Sec. 4.3, with the coordinates of :func:`warp`.
     """
-    if displacement.ndim != 4 or displacement.shape[1] != 2 or not displacement.is_floating_point():
-        raise ShapeError(f"displacement must be floating (N, 2, H, W), got {displacement.dtype} {tuple(displacement.shape)}")
+    _check_flow(displacement)
     height, width = (size, size) if isinstance(size, int) else size
     if min(height, width) < 1:
         raise ShapeError(f"size must be at least 1, got {size}")
@@ -170,8 +169,7 @@ def flow_coherence(
     Source: FVAE (Yeh et al., 2016), Eq. 6; SPECS C3 and C13. In the paper's normalised coordinates (5.3) it is smaller by
     ((side - 1) / 2)².
     """
-    if displacement.ndim != 4 or displacement.shape[1] != 2 or not displacement.is_floating_point():
-        raise ShapeError(f"displacement must be floating (N, 2, H, W), got {displacement.dtype} {tuple(displacement.shape)}")
+    _check_flow(displacement)
     if guide.ndim != 4 or guide.shape[0] != displacement.shape[0] or guide.shape[2:] != displacement.shape[2:]:
         raise ShapeError(f"guide must be (N, C, H, W) to go with the displacement {tuple(displacement.shape)}, got {tuple(guide.shape)}")
     if window < 1 or window % 2 == 0:
@@ -179,6 +177,11 @@ def flow_coherence(
     dtype = torch.promote_types(displacement.dtype, torch.float32)
     absolute = reading is Reading.literal
     return _Coherence.apply(displacement.to(dtype), guide.detach().to(dtype), float(alpha), window // 2, float(sigma_xy), absolute)
+
+
+def _check_flow(displacement: Tensor) -> None:
+    if displacement.ndim != 4 or displacement.shape[1] != 2 or not displacement.is_floating_point():
+        raise ShapeError(f"displacement must be floating (N, 2, H, W), got {displacement.dtype} {tuple(displacement.shape)}")
 
 
 class _Coherence(torch.autograd.Function):

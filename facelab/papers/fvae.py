@@ -55,12 +55,17 @@ class Config:
 # ---------------------------------------------------------------------------------------------------------------------------- networks
 
 
-def _layer(before: int, after: int, kernel: int = 3, *, stride: int = 1, norm: bool = True, up: bool = False) -> nn.Sequential:
-    """Nearest upsampling where asked, a convolution whose weights start as a truncated normal of 0.01, BatchNorm, ReLU (5.3)."""
-    convolution = nn.Conv2d(before, after, kernel, stride=stride, padding=kernel // 2, bias=not norm)
+def _begin(convolution: nn.Conv2d) -> None:
+    """Weights from a truncated normal of 0.01 (5.3), no bias."""
     nn.init.trunc_normal_(convolution.weight, std=0.01, a=-0.02, b=0.02)
-    if not norm:
+    if convolution.bias is not None:
         nn.init.zeros_(convolution.bias)
+
+
+def _layer(before: int, after: int, kernel: int = 3, *, stride: int = 1, norm: bool = True, up: bool = False) -> nn.Sequential:
+    """Nearest upsampling where asked, a convolution, BatchNorm, ReLU (5.3)."""
+    convolution = nn.Conv2d(before, after, kernel, stride=stride, padding=kernel // 2, bias=not norm)
+    _begin(convolution)
     parts = [nn.Upsample(scale_factor=2, mode="nearest")] if up else []
     return nn.Sequential(*parts, convolution, *([nn.BatchNorm2d(after)] if norm else []), nn.ReLU())
 
@@ -90,8 +95,7 @@ class Up(nn.Module):
         rising = list(zip(channels[::-1], channels[-2::-1], strict=False))
         self.up = nn.ModuleList(_layer(2 * a, b, up=True, norm=b != channels[0]) for a, b in rising)  # the last two: no BatchNorm
         self.head = nn.Conv2d(2 * channels[0], out, 5, padding=2)
-        nn.init.trunc_normal_(self.head.weight, std=0.01, a=-0.02, b=0.02)
-        nn.init.zeros_(self.head.bias)
+        _begin(self.head)
 
     def forward(self, code: Tensor, features: list[Tensor]) -> Tensor:
         x = self.fuse(torch.cat([code, features[-1]], dim=1))  # (N,C_L,4,4)
@@ -115,8 +119,7 @@ class Model(nn.Module):
         self.target = Ladder(channels)
         self.mean, self.log_var = (nn.Conv2d(deepest, deepest, 3, padding=1) for _ in range(2))
         for layer in (self.mean, self.log_var):
-            nn.init.trunc_normal_(layer.weight, std=0.01, a=-0.02, b=0.02)
-            nn.init.zeros_(layer.bias)
+            _begin(layer)
         self.source, self.up = Ladder(channels), Up(channels, 3 if config.head == "rgb" else 2)
         if config.head != "rgb":
             self.mask = nn.ModuleDict({"source": Ladder(channels), "up": Up(channels, 1)})

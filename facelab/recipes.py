@@ -22,7 +22,8 @@ from facelab.core import PROFILES, FacelabError, ShapeError, cache_folder
 from facelab.evaluation.judge import Config as JudgeConfig
 from facelab.evaluation.judge import Judge
 from facelab.faces import FaceWorld, Photos
-from facelab.papers import af_vae, equilibrium_cvae
+from facelab.faces.world.cache import FaceCache
+from facelab.papers import af_vae, equilibrium_cvae, fvae
 from facelab.training import cosine, fit
 
 
@@ -46,9 +47,13 @@ class Recipe:
     yaw: float = 90.0  # degrees to either side, as the next two
     pitch: float = 20.0
     roll: float = 10.0
+    expressions: tuple[str, ...] | None = None  # None: all
+    sitting: int = 1  # pictures of one person in one light; where there are several, every sitting is of another person
     size: int = 64  # side of the pictures, px
+    clip_value: float | None = None
+    patience: int | None = None  # early stopping: validations, on a tenth more people, without a new best one
     seed: int = 0  # of the first weights and of the batches
-    finish: Callable[[Any, Any], None] = lambda model, faces: None  # what is left to do after training
+    finish: Callable[..., None] = lambda model, faces, recipe, **run: None  # what is left after training; run: fit's out, resume, progress
 
 
 def _some(faces: Any, count: int) -> Any:
@@ -70,6 +75,28 @@ def _judge(faces: Any, recipe: Recipe) -> Judge:
     return model
 
 
+def _fvae(head: str) -> Callable[[Any, Recipe], nn.Module]:
+    def make(faces: Any, recipe: Recipe) -> nn.Module:
+        model = fvae.Model(fvae.Config(size=recipe.size, width=_FVAE_WIDTH, head=head, coherence_weight=_FVAE_COHERENCE))
+        model.prepare(faces)
+        return model
+
+    return make
+
+
+def _finish_fvae(model: fvae.Model, faces: Any, recipe: Recipe, *, out: Path, resume: bool, progress: bool) -> None:
+    """The mean code of every expression; then the mask, on frozen f and g (3.2), in a run of its own inside the first's folder."""
+    model.remember(faces)
+    if model.config.head == "rgb":
+        return
+    mask = fvae.Confidence(model)
+    mask.prepare(faces, torch.Generator().manual_seed(recipe.seed))
+    fit(mask, faces, steps=max(1, recipe.steps // 4), out=out / "mask", resume=resume, batch=recipe.batch, seed=recipe.seed,
+        learning_rate=recipe.learning_rate, betas=recipe.betas, schedule=cosine, warmup=recipe.warmup, clip_value=recipe.clip_value,
+        progress=progress)  # fmt: skip
+    mask.given.eval()
+
+
 def _paper(room: Any) -> Callable[[Any, Recipe], nn.Module]:
     def make(faces: Any, recipe: Recipe) -> nn.Module:
         model = room.Model(room.Config(size=recipe.size))
@@ -79,13 +106,22 @@ def _paper(room: Any) -> Callable[[Any, Recipe], nn.Module]:
     return make
 
 
+_SITTINGS = {
+    "expressions": ("neutral", "smile", "surprise", "squint", "disgust", "scream"),  # MultiPIE's
+    "sitting": 6, "faces": 12_000, "yaw": 8.0, "pitch": 8.0, "roll": 4.0, "size": 128, "batch": 16, "betas": (0.9, 0.999), "clip_value": 5.0,
+    "patience": 2, "finish": _finish_fvae,
+}  # fmt: skip
+_FVAE_WIDTH, _FVAE_COHERENCE = 3 / 16, 0.001
+
 RECIPES = {
     "features": Recipe(_features, steps=900, batch=64, learning_rate=1e-3, betas=(0.9, 0.999), warmup=0,
-                       finish=lambda model, faces: model.calibrate(_some(faces, 500).image)),
+                       finish=lambda model, faces, recipe, **run: model.calibrate(_some(faces, 500).image)),
     "judge": Recipe(_judge, steps=3000, batch=64, learning_rate=2e-3, world=2, people=6_000, pitch=25.0, roll=20.0,
-                    finish=lambda model, faces: model.remember(faces)),
+                    finish=lambda model, faces, recipe, **run: model.remember(faces)),
     "equilibrium_cvae": Recipe(_paper(equilibrium_cvae), steps=3500, batch=16, learning_rate=1.5e-3),
     "af_vae": Recipe(_paper(af_vae), steps=4500, batch=16, learning_rate=2e-3),
+    "fvae": Recipe(_fvae("residual"), **_SITTINGS, steps=3000, learning_rate=1e-3),
+    "fvae_rgb": Recipe(_fvae("rgb"), **_SITTINGS, steps=3000, learning_rate=1e-3),
 }  # fmt: skip
 """Name of a weight file -> how it is trained, in the order in which they depend on each other (AF-VAE matches features)."""
 
@@ -120,11 +156,13 @@ def train(
         recipe = replace(recipe, steps=steps or recipe.steps // 4, learning_rate=recipe.learning_rate / 5)
     torch.manual_seed(seed)
     faces, model, told = _photographs(name, photos) if photos else _made(recipe)
+    validate = None if photos or recipe.patience is None else _on_others(model, faces, recipe)
     history = fit(
         model, faces, steps=recipe.steps, out=out, resume=resume, batch=recipe.batch, seed=seed, learning_rate=recipe.learning_rate,
-        betas=recipe.betas, schedule=cosine, warmup=recipe.warmup, progress=progress,
+        betas=recipe.betas, schedule=cosine, warmup=recipe.warmup, clip_value=recipe.clip_value, progress=progress,
+        validate=validate, patience=validate and recipe.patience,
     )
-    recipe.finish(model, faces)
+    recipe.finish(model, faces, recipe, out=Path(out), resume=resume, progress=progress)
     kept = {key: value for key, value in asdict(recipe).items() if not callable(value)}
     if photos:
         kept = {key: kept[key] for key in ("steps", "batch", "learning_rate", "betas", "warmup", "seed")}
@@ -134,11 +172,29 @@ def train(
 
 
 def _made(recipe: Recipe) -> tuple[Any, nn.Module, dict[str, Any]]:
-    faces = FaceWorld(recipe.world).cache(
-        recipe.faces, recipe.size, people=recipe.people, yaw=(-recipe.yaw, recipe.yaw), pitch=(-recipe.pitch, recipe.pitch),
-        roll=(-recipe.roll, recipe.roll),
-    )  # fmt: skip
+    faces = _cached(recipe, recipe.faces, 0)
     return faces, recipe.make(faces, recipe), {}
+
+
+def _cached(recipe: Recipe, count: int, start: int) -> FaceCache:
+    return FaceWorld(recipe.world).cache(
+        count, recipe.size, start=start, people=None if recipe.sitting > 1 else recipe.people, expressions=recipe.expressions,
+        sitting=recipe.sitting, yaw=(-recipe.yaw, recipe.yaw), pitch=(-recipe.pitch, recipe.pitch), roll=(-recipe.roll, recipe.roll),
+    )  # fmt: skip
+
+
+def _on_others(model: nn.Module, faces: Any, recipe: Recipe) -> Callable[[nn.Module], float]:
+    """A model -> the sum of its losses on one batch of people whom it does not learn from."""
+    others = _cached(recipe, max(recipe.sitting, recipe.faces // 20), recipe.faces)
+    model.prepare(others)
+    batch = model.draw(others, 4 * recipe.batch, torch.Generator().manual_seed(recipe.seed))
+    model.prepare(faces)
+
+    def validate(model: nn.Module) -> float:
+        device = next(model.parameters()).device
+        return float(sum(model.losses({name: value.to(device) for name, value in batch.items()}).values()))
+
+    return validate
 
 
 def _photographs(name: str, folder: str | Path) -> tuple[Any, nn.Module, dict[str, Any]]:

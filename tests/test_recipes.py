@@ -12,13 +12,14 @@ from facelab import recipes
 from facelab.blocks import FeatureNetwork, load_weights, shipped
 from facelab.blocks.weights import made
 from facelab.evaluation.judge import Judge
-from facelab.faces import FaceWorld, Photos
+from facelab.faces import EXPRESSIONS, FaceWorld, Photos
 from facelab.faces.photos.read import read_picture
-from facelab.papers import af_vae, equilibrium_cvae
+from facelab.papers import af_vae, equilibrium_cvae, fvae
 from facelab.recipes import RECIPES, RecipeError, held_out, train
 from facelab.training import LOG, TrainingError
 
-NETWORKS = {"features": FeatureNetwork, "judge": Judge, "equilibrium_cvae": equilibrium_cvae.Model, "af_vae": af_vae.Model}
+NETWORKS = {"features": FeatureNetwork, "judge": Judge, "equilibrium_cvae": equilibrium_cvae.Model, "af_vae": af_vae.Model,
+            "fvae": fvae.Model, "fvae_rgb": fvae.Model}  # fmt: skip
 
 
 @pytest.fixture
@@ -69,11 +70,14 @@ def test_a_recipe_trains_and_its_file_opens(tiny, tmp_path, name):
     network = load_weights(NETWORKS[name], NETWORKS[name].Config, path)
     assert all(value.isfinite().all() for value in network.state_dict().values())
     said = made(path)
-    assert said["steps"] == 2 and said["world"] == RECIPES[name].world and said["yaw"] == 90 and said["seconds"] >= 0
+    assert said["steps"] == 2 and said["world"] == RECIPES[name].world and said["yaw"] == RECIPES[name].yaw and said["seconds"] >= 0
     if name == "features":
         assert not torch.equal(network.level, torch.ones(4)), "calibrated when the weights are final"
     if name == "judge":
         assert network.config.people == 12
+    if name.startswith("fvae"):
+        assert network.known.tolist() == [e in RECIPES[name].expressions for e in EXPRESSIONS], "codes of all expressions it saw"
+        assert (tmp_path / "run" / "mask" / LOG).exists() == (name == "fvae"), "the mask learns afterwards"
 
 
 def test_a_run_is_neither_overwritten_nor_lost(tiny, tmp_path):

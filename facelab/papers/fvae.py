@@ -133,19 +133,19 @@ class Model(nn.Module):
         deepest = self.target(image)[-1]
         return self.mean(deepest), self.log_var(deepest).clamp(-12, 6)
 
-    def _flow(self, source: Tensor, code: Tensor) -> Tensor:
-        out, side = torch.tanh(self.up(code, self.source(source)).float()), self.config.size
+    def _flow(self, code: Tensor, features: list[Tensor]) -> Tensor:
+        out, side = torch.tanh(self.up(code, features).float()), self.config.size
         if self.config.head == "residual":
             return out * (self.config.reach * side)
         place = torch.linspace(-1, 1, side, device=out.device)  # corners are -1 and 1
         own = torch.stack(torch.meshgrid(place, place, indexing="xy"))
         return (out - own) * ((side - 1) / 2)
 
-    def _made(self, source: Tensor, code: Tensor) -> tuple[Tensor, Tensor | None]:
-        """g(S, Z) and the displacement by which it came about."""
+    def _made(self, source: Tensor, code: Tensor, features: list[Tensor]) -> tuple[Tensor, Tensor | None]:
+        """g(S, Z), from the source and its features, and the displacement by which it came about."""
         if self.config.head == "rgb":
-            return torch.tanh(self.up(code, self.source(source))), None
-        displacement = self._flow(source, code)
+            return torch.tanh(self.up(code, features)), None
+        displacement = self._flow(code, features)
         return warp(source, displacement), displacement
 
     # --------------------------------------------------------------------------------------------------------------------- training
@@ -181,7 +181,7 @@ class Model(nn.Module):
         """
         source, target = batch["source"], batch["target"]
         mean, log_var = self._code(target)
-        made, displacement = self._made(source, mean + (log_var / 2).exp() * batch["noise"])
+        made, displacement = self._made(source, mean + (log_var / 2).exp() * batch["noise"], self.source(source))
         terms = {
             "pixels": (target - made).square().sum() / len(target),
             "prior": -self.config.prior_weight * (1 + log_var - mean.square() - log_var.exp()).sum() / len(target),
@@ -218,22 +218,26 @@ class Model(nn.Module):
         """Source pictures (N,3,H,W), codes (N,C,4,4) -> backward displacement (N,2,H,W), pixels. ShapeError for the head ``rgb``."""
         if self.config.head == "rgb":
             raise ShapeError('a model with the head "rgb" paints and moves nothing: it has no flow')
-        return self._flow(self._checked(source), code)
+        return self._flow(code, self.source(self._checked(source)))
 
     @torch.no_grad()
     def decode(self, source: Tensor, code: Tensor) -> Tensor:
         """g(S, Z): source pictures and codes -> (N,3,H,W)."""
-        return self._made(self._checked(source), code)[0]
+        return self._made(source, code, self.source(self._checked(source)))[0]
 
     @torch.no_grad()
     def confidence(self, source: Tensor, code: Tensor) -> Tensor:
         """M(S, Z): how likely g(S, Z) is right at each pixel, (N,1,H,W) in [0, 1]; 3.2."""
-        return torch.sigmoid(self._mask(self._checked(source), code))
+        return torch.sigmoid(self._mask(code, self._mask_features(self._checked(source))))
 
-    def _mask(self, source: Tensor, code: Tensor) -> Tensor:
+    def _mask_features(self, source: Tensor) -> list[Tensor]:
         if self.config.head == "rgb":
             raise ShapeError('a model with the head "rgb" has no confidence mask')
-        return self.mask["up"](code, self.mask["source"](source)).float()
+        return self.mask["source"](source)
+
+    def _mask(self, code: Tensor, features: list[Tensor]) -> Tensor:
+        """Logits of M."""
+        return self.mask["up"](code, features).float()
 
     def place(self, expression: str) -> Tensor:
         """(C,4,4) the mean code of one of the expressions that it was trained on; PairError for another."""
@@ -258,8 +262,8 @@ class Model(nn.Module):
         Args: ``source`` (N,3,H,W); ``direction`` (C,4,4) or (N,C,4,4), see :meth:`direction`, negative to suppress, longer to magnify;
         ``steps`` K. Returns (N,K+1,3,H,W); number 0, which the paper leaves out, is what the network makes of the source itself.
         """
-        code = self.encode(source)[0]
-        return torch.stack([self.decode(source, code + part * direction) for part in _parts(steps)], dim=1)
+        code, features = self.encode(source)[0], self.source(source)
+        return torch.stack([self._made(source, code + part * direction, features)[0] for part in _parts(steps)], dim=1)
 
     @torch.no_grad()
     def interpolate(self, a: Tensor, b: Tensor, steps: int = 4, *, blend: str = "softmax") -> Tensor:
@@ -275,12 +279,13 @@ class Model(nn.Module):
         Args: ``a``, ``b`` (N,3,H,W); ``steps`` K. Returns (N,K+1,3,H,W).
         """
         first, second = self.encode(a)[0], self.encode(b)[0]
+        features, masks = [self.source(x) for x in (a, b)], [self._mask_features(x) for x in (a, b)]
         out = []
         for t in _parts(steps):
             code = torch.lerp(first, second, t)
-            logits = torch.stack([self._mask(self._checked(a), code), self._mask(self._checked(b), code)])
-            weight = blend_weights(logits, blend)
-            out.append(weight[0] * self.decode(a, code) + weight[1] * self.decode(b, code))
+            weight = blend_weights(torch.stack([self._mask(code, seen) for seen in masks]), blend)
+            made = [self._made(source, code, seen)[0] for source, seen in zip((a, b), features, strict=True)]
+            out.append(weight[0] * made[0] + weight[1] * made[1])
         return torch.stack(out, dim=1)
 
     @torch.no_grad()
@@ -334,13 +339,15 @@ class Confidence(nn.Module):
             part.eval()  # the mask, a part of the model too, is in training
         mean, log_var = model._code(batch["target"])
         code = mean + (log_var / 2).exp() * batch["noise"]
-        return (batch["target"] - model._made(batch["source"], code)[0]).square().sum(dim=1, keepdim=True), code  # (N,1,H,W)
+        made, _ = model._made(batch["source"], code, model.source(batch["source"]))
+        return (batch["target"] - made).square().sum(dim=1, keepdim=True), code  # (N,1,H,W)
 
     def losses(self, batch: Mapping[str, Tensor], player: str = "mask") -> dict[str, Tensor]:
         with torch.no_grad():
             error, code = self._error(batch)
             label = (-error / self.beta).exp()
-        logits = self._given[0]._mask(batch["source"], code)
+        model = self._given[0]
+        logits = model._mask(code, model._mask_features(batch["source"]))
         return {"mask": F.binary_cross_entropy_with_logits(logits, label, reduction="sum") / len(label)}
 
 

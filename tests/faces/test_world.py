@@ -87,6 +87,23 @@ def test_people_expressions_and_angles_are_what_was_asked():
     assert WORLD.sample(4, size=16, start=7).identity.tolist() == [7, 8, 9, 10]
 
 
+def test_a_sitting_is_one_person_in_one_light_showing_the_expressions_in_turn():
+    moods = ["neutral", "smile", "surprise"]
+    two = WORLD.sample(6, size=32, expressions=moods, sitting=3, yaw=(-8, 8))
+    assert two.identity.tolist() == [0, 0, 0, 1, 1, 1]
+    assert [EXPRESSIONS[e] for e in two.expression] == moods * 2
+    for name in ("identity_coefficients", "appearance", "light", "background", "camera"):
+        first, second = getattr(two, name).split(3)
+        assert (first == first[:1]).all() and (second == second[:1]).all() and not torch.equal(first[0], second[0]), name
+    sway = (two.pose.view(2, 3, 3) - two.pose.view(2, 3, 3).mean(1, keepdim=True)).abs().rad2deg()
+    assert 0 < sway.max() < 4 and sway.mean() > 0.2, "people do not hold quite still"
+    assert not torch.equal(two.expression_coefficients[0], two.expression_coefficients[3]), "every shot has its own strength"
+    late = WORLD.sample(2, size=32, start=4, expressions=moods, sitting=3, yaw=(-8, 8))
+    assert torch.equal(late.pose, two.pose[4:]) and (late.image - two.image[4:]).abs().max() <= GREY, "wherever one starts"
+    some = WORLD.sample(40, size=16, people=5, expressions=moods, sitting=2)
+    assert (some.identity.view(20, 2) == some.identity.view(20, 2)[:, :1]).all() and set(some.identity.tolist()) == set(range(5))
+
+
 @pytest.mark.parametrize("expression", EXPRESSIONS)
 def test_every_expression_is_another_face(expression):
     shot = WORLD.sample(3, size=16, expressions=expression)

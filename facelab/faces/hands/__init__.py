@@ -25,7 +25,7 @@ from facelab.faces.hands.shape import TILT, skeleton, skin, template
 from facelab.faces.world import light as lights
 from facelab.faces.world.appearance import skin_tone
 from facelab.faces.world.draws import Draws
-from facelab.faces.world.sampling import rotation
+from facelab.faces.world.sampling import replaced, rotation
 from facelab.faces.world.shade import develop
 from facelab.faces.world.vertices import vertex_normals
 from facelab.geometry.raster import raster_fragments
@@ -135,18 +135,8 @@ class HandWorld:
         it was with its pose, expression_coefficients and camera together.
         Raises ShapeError for an unknown name or a wrong shape, MissingTruthError for a batch that HandWorld did not make.
         """
-        names = ("identity", "expression", *_CHANGES)
-        known = dict(zip(names, batch.require(*names), strict=True))
         size = int(changes.pop("size", batch.size))
-        for name, value in changes.items():
-            if name not in known:
-                raise ShapeError(f"rerender cannot change {name!r}; it can change {', '.join(known)} and size")
-            value = torch.as_tensor(value)
-            try:
-                known[name] = torch.broadcast_to(value, known[name].shape)
-            except RuntimeError:
-                raise ShapeError(f"{name} must have shape {tuple(known[name].shape)}, got {tuple(value.shape)}") from None
-        return self._render(size, {name: value.cpu().numpy() for name, value in known.items()})
+        return self._render(size, replaced(batch, ("identity", "expression", *_CHANGES), changes))
 
     def _render(self, size: int, truth: dict[str, NDArray]) -> FaceBatch:
         if not 16 <= size <= 1024:

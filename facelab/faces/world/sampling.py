@@ -33,7 +33,7 @@ PIVOT = np.array([0.0, -0.6, -6.5], np.float32)
 
 _LOOK = np.dtype([(name, np.float32) for name in looks.FIELDS])
 _WEAR = np.dtype([(name, np.float32) for name in lights.BACKGROUND])
-_IDENTITY, _SHOT, _MOTION = range(3)  # streams of random numbers
+_IDENTITY, _SHOT, _MOTION, _SITTING = range(4)  # streams of random numbers
 _CHANGES = ("pose", "expression_coefficients", "identity_coefficients", "appearance", "camera", "light", "gaze", "background")
 
 
@@ -49,6 +49,20 @@ def rotation(pose: np.ndarray) -> np.ndarray:
     about_x = stack((one, zero, zero), (zero, np.cos(pitch), np.sin(pitch)), (zero, -np.sin(pitch), np.cos(pitch)))
     about_z = stack((np.cos(roll), np.sin(roll), zero), (-np.sin(roll), np.cos(roll), zero), (zero, zero, one))
     return about_z @ about_x @ about_y
+
+
+def replaced(batch: FaceBatch, names: Sequence[str], changes: dict[str, Any]) -> dict[str, np.ndarray]:
+    """The batch's fields of these names, those in ``changes`` replaced (by one row for all, or one each)."""
+    known = dict(zip(names, batch.require(*names), strict=True))
+    for name, value in changes.items():
+        if name not in known:
+            raise ShapeError(f"rerender cannot change {name!r}; it can change {', '.join(known)} and size")
+        value = torch.as_tensor(value)
+        try:
+            known[name] = torch.broadcast_to(value, known[name].shape)
+        except RuntimeError:
+            raise ShapeError(f"{name} must have shape {tuple(known[name].shape)}, got {tuple(value.shape)}") from None
+    return {name: value.detach().cpu().numpy() for name, value in known.items()}
 
 
 class _Frame:
@@ -116,6 +130,7 @@ class FaceWorld:
         yaw: tuple[float, float] = (-60, 60),
         pitch: tuple[float, float] = (-15, 15),
         roll: tuple[float, float] = (-10, 10),
+        sitting: int = 1,
     ) -> FaceBatch:
         """Faces number start … start + n - 1 of this world.
 
@@ -125,6 +140,8 @@ class FaceWorld:
             people: None makes every face another person (identity = its number); k draws each face from persons 0 … k - 1.
             expressions: one of EXPRESSIONS or several of them to draw from; None is all nine.
             yaw, pitch, roll: degrees, uniform between the two; positive yaw turns the face to the image's right, pitch up, roll clockwise.
+            sitting: faces number ``k * sitting`` … ``k * sitting + sitting - 1`` are one person before one wall in one light, holding as
+                still as people do (to about a degree), and show the expressions in turn.
 
         Returns: a FaceBatch that knows every field. Raises ShapeError for arguments out of range.
         """
@@ -132,15 +149,23 @@ class FaceWorld:
             raise ShapeError(f"n and start must not be negative, got n={n}, start={start}")
         if people is not None and people < 1:
             raise ShapeError(f"people must be at least 1, got {people}")
+        if sitting < 1:
+            raise ShapeError(f"a sitting has at least one face, got {sitting}")
         for name, span, most in (("yaw", yaw, 90), ("pitch", pitch, 60), ("roll", roll, 180)):
             if len(span) != 2 or not -most <= span[0] <= span[1] <= most:
                 raise ShapeError(f"{name} must be (low, high) degrees within ±{most}, got {span}")
         chosen = self._labels(expressions)
-        draws = Draws(self.seed, _SHOT, range(start, start + n), 200)
-        person = np.floor(draws.uniform() * (people or 1)).astype(np.int64) if people else np.arange(start, start + n)
-        pose = np.radians(np.stack([draws.uniform(*span) for span in (yaw, pitch, roll)], 1))
-        label = chosen[draws.choice(np.ones(len(chosen)))]
-        return self._shoot(draws, person, pose, label, size)
+        number = np.arange(start, start + n)
+        draws = Draws(self.seed, _SHOT, number, 200)
+        scene = draws if sitting == 1 else Draws(self.seed, _SITTING, number // sitting, 200)
+        person = np.floor(scene.uniform() * (people or 1)).astype(np.int64) if people else number // sitting
+        pose = np.radians(np.stack([scene.uniform(*span) for span in (yaw, pitch, roll)], 1))
+        if sitting == 1:
+            label = chosen[draws.choice(np.ones(len(chosen)))]
+        else:
+            pose += np.radians(np.stack([draws.normal(0, 1) for _ in range(3)], 1))
+            label = chosen[number % sitting % len(chosen)]
+        return self._shoot(draws, scene, person, pose, label, size)
 
     def _labels(self, expressions) -> np.ndarray:
         names = EXPRESSIONS if expressions is None else (expressions,) if isinstance(expressions, str) else tuple(expressions)
@@ -149,15 +174,16 @@ class FaceWorld:
             raise ShapeError(f"expressions must be some of {', '.join(EXPRESSIONS)}; got {', '.join(map(str, unknown)) or 'none'}")
         return np.array([EXPRESSIONS.index(name) for name in names])
 
-    def _shoot(self, draws: Draws, person: np.ndarray, pose: np.ndarray, label: np.ndarray, size: int) -> FaceBatch:
+    def _shoot(self, draws: Draws, scene: Draws, person: np.ndarray, pose: np.ndarray, label: np.ndarray, size: int) -> FaceBatch:
+        """``draws`` decide what is a shot's own, ``scene`` what a sitting keeps."""
         ahead = draws.chance(0.75)
         toward = np.stack([-np.clip(pose[:, 0], -0.45, 0.45), -np.clip(pose[:, 1], -0.3, 0.3)], 1)  # at the camera …
         free = np.stack([draws.normal(0, 0.15), draws.normal(-0.03, 0.08)], 1)  # … or elsewhere
         gaze = np.clip(np.where(ahead[:, None], toward + 0.15 * free, free), -0.55, 0.55)
-        scale = draws.uniform(0.0305, 0.0365)
-        camera = np.stack([scale, draws.normal(0.5, 0.018), draws.normal(0.505, 0.015)], 1)
+        scale = scene.uniform(0.0305, 0.0365)
+        camera = np.stack([scale, scene.normal(0.5, 0.018), scene.normal(0.505, 0.015)], 1)
         coefficients = self._directions.sample(draws, label, gaze[:, 1])
-        light, background = lights.sample_light(draws), lights.sample_background(draws)
+        light, background = lights.sample_light(scene), lights.sample_background(scene)
         identity, appearance = self._people(person)
         return self._render(
             size,
@@ -225,18 +251,8 @@ class FaceWorld:
         appearance, camera, light, gaze, background; labels ``identity`` and ``expression`` may be given along; ``size`` in pixels.
         Raises ShapeError for an unknown name or a wrong shape, MissingTruthError for a batch that FaceWorld did not make.
         """
-        batch.require("identity", "expression", *_CHANGES)
         size = int(changes.pop("size", batch.size))
-        known = {name: getattr(batch, name) for name in ("identity", "expression", *_CHANGES)}
-        for name, value in changes.items():
-            if name not in known:
-                raise ShapeError(f"rerender cannot change {name!r}; it can change {', '.join(known)} and size")
-            value = torch.as_tensor(value)
-            try:
-                known[name] = torch.broadcast_to(value, known[name].shape)
-            except RuntimeError:
-                raise ShapeError(f"{name} must have shape {tuple(known[name].shape)}, got {tuple(value.shape)}") from None
-        return self._render(size, **{name: value.detach().cpu().numpy() for name, value in known.items()})
+        return self._render(size, **replaced(batch, ("identity", "expression", *_CHANGES), changes))
 
     def flow(self, a: FaceBatch, b: FaceBatch) -> tuple[Tensor, Tensor]:
         r"""The exact way back from b's pixels into a's, for the same people in two states.
@@ -303,6 +319,7 @@ class FaceWorld:
         yaw: tuple[float, float] = (-60, 60),
         pitch: tuple[float, float] = (-15, 15),
         roll: tuple[float, float] = (-10, 10),
+        sitting: int = 1,
     ) -> FaceCache:
         """What :meth:`sample` gives for the same arguments, made once, kept on disk and mapped into memory.
 
@@ -312,7 +329,8 @@ class FaceWorld:
         folder that holds other faces.
         """
         chosen = expressions if expressions is None or isinstance(expressions, str) else list(expressions)
-        arguments = {"people": people, "expressions": chosen, "yaw": tuple(yaw), "pitch": tuple(pitch), "roll": tuple(roll)}
+        arguments = {"people": people, "expressions": chosen, "yaw": tuple(yaw), "pitch": tuple(pitch), "roll": tuple(roll),
+                     "sitting": sitting}  # fmt: skip
         return fill(self, n, size, folder, arguments, start)
 
     # ----------------------------------------------------------------------------------------------------------------- rendering

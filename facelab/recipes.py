@@ -108,8 +108,8 @@ def _paper(room: Any) -> Callable[[Any, Recipe], nn.Module]:
 
 _SITTINGS = {
     "expressions": ("neutral", "smile", "surprise", "squint", "disgust", "scream"),  # MultiPIE's
-    "sitting": 6, "faces": 12_000, "yaw": 8.0, "pitch": 8.0, "roll": 4.0, "size": 128, "batch": 16, "betas": (0.9, 0.999), "clip_value": 5.0,
-    "patience": 2, "finish": _finish_fvae,
+    "sitting": 6, "faces": 12_000, "yaw": 8.0, "pitch": 8.0, "roll": 4.0, "size": 128, "batch": 16, "betas": (0.9, 0.999),
+    "clip_value": 5.0, "patience": 2, "finish": _finish_fvae,
 }  # fmt: skip
 _FVAE_WIDTH, _FVAE_COHERENCE = 3 / 16, 0.001
 

@@ -16,10 +16,10 @@ from facelab.evaluation.measures import (
     psnr,
     ssim,
 )
-from facelab.evaluation.ratings import RatingError, fool_rate, trueskill, wilson
+from facelab.evaluation.ratings import RatingError, contests, fool_rate, trueskill, wilson
 
 __all__ = [
-    "Extractor", "InceptionScore", "Judge", "Probe", "RatingError", "Verdict", "diversity", "face_features", "fool_rate", "frechet",
-    "frechet_distance", "gradient_energy", "histogram_entropy", "inception", "inception_score", "inter_ocular", "judge", "landmark_error",
-    "linear_probe", "mobilenet_v2", "psnr", "ssim", "trueskill", "wilson",
+    "Extractor", "InceptionScore", "Judge", "Probe", "RatingError", "Verdict", "contests", "diversity", "face_features",
+    "fool_rate", "frechet", "frechet_distance", "gradient_energy", "histogram_entropy", "inception", "inception_score",
+    "inter_ocular", "judge", "landmark_error", "linear_probe", "mobilenet_v2", "psnr", "ssim", "trueskill", "wilson",
 ]  # fmt: skip

@@ -1,6 +1,7 @@
 """What people said, made into numbers: how often a made picture passed for real, and who wins when two are compared."""
 from __future__ import annotations
 
+import itertools
 import math
 from statistics import NormalDist
 
@@ -77,6 +78,26 @@ def fool_rate(judgements: pd.DataFrame, *, real: str = "real", drop_below: float
         low, high = wilson(rate, n / effect, confidence)
         rows[method] = {"rate": rate, "low": low, "high": high, "answers": n, "raters": len(raters)}
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("method").sort_values("rate", ascending=False)
+
+
+def contests(judgements: pd.DataFrame) -> pd.DataFrame:
+    """Answers about single pictures as comparisons of two methods, for :func:`trueskill`.
+
+    A rater's k-th picture of one method meets the k-th of every other: what was called real beats what was called made; alike is a draw.
+
+    Args: ``judgements`` as in :func:`fool_rate`. Returns ``winner``, ``loser``, ``draw``; raters in order of their names, their answers in
+    the order of the table. Raises RatingError, also where no rater judged two methods.
+    """
+    table = _table(judgements, ("rater", "method", "said_real"), ("said_real",))
+    turn = table.groupby(["rater", "method"]).cumcount()
+    rows = []
+    for _, met in table.groupby(["rater", turn]):
+        for one, two in itertools.combinations(zip(met.method, met.said_real, strict=True), 2):
+            winner, loser = (one, two) if one[1] >= two[1] else (two, one)
+            rows.append({"winner": winner[0], "loser": loser[0], "draw": one[1] == two[1]})
+    if not rows:
+        raise RatingError("no rater judged pictures of two methods: nothing can be compared")
+    return pd.DataFrame(rows)
 
 
 def trueskill(

@@ -1,8 +1,17 @@
 """What the notebooks show: pictures that stand still and widgets that move; display only, the methods are derived in the notebooks."""
 from facelab.show.pictures import begin, clay, flow_colours, histograms, house, overlay, projection, sheet, tint, to_pixels
-from facelab.show.widgets import ClusterExplorer, HistogramExplorer, LatentExplorer, LiveCurves, PriorExplorer, Puppet
+from facelab.show.widgets import (
+    ClusterExplorer,
+    ExpressionEditor,
+    HistogramExplorer,
+    LatentExplorer,
+    LiveCurves,
+    PriorExplorer,
+    Puppet,
+    Quiz,
+)
 
 __all__ = [
-    "ClusterExplorer", "HistogramExplorer", "LatentExplorer", "LiveCurves", "PriorExplorer", "Puppet", "begin", "clay", "flow_colours",
-    "histograms", "house", "overlay", "projection", "sheet", "tint", "to_pixels",
+    "ClusterExplorer", "ExpressionEditor", "HistogramExplorer", "LatentExplorer", "LiveCurves", "PriorExplorer", "Puppet", "Quiz", "begin",
+    "clay", "flow_colours", "histograms", "house", "overlay", "projection", "sheet", "tint", "to_pixels",
 ]  # fmt: skip

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from facelab.evaluation.ratings import RatingError, _truncated, fool_rate, trueskill, wilson
+from facelab.evaluation.ratings import RatingError, _truncated, contests, fool_rate, trueskill, wilson
 
 
 def answers(*rows):
@@ -153,3 +153,22 @@ def test_a_draw_draws_together_and_a_method_does_not_meet_itself():
         trueskill(games(("a", "a", False)))
     with pytest.raises(RatingError, match="loser"):
         trueskill(pd.DataFrame({"winner": ["a"]}))
+
+
+def test_answers_about_single_pictures_become_contests():
+    asked = [
+        ("Ann", "real", True), ("Ann", "ours", False), ("Bob", "real", True),
+        ("Ann", "real", True), ("Bob", "ours", True), ("Ann", "ours", True),
+    ]  # fmt: skip
+    table = pd.DataFrame(asked, columns=["rater", "method", "said_real"])
+    found = contests(table)
+    assert [tuple(row) for row in found.itertuples(index=False)] == [
+        ("real", "ours", False), ("real", "ours", True), ("real", "ours", True),
+    ]  # fmt: skip
+    reversed_ = contests(table.assign(said_real=~table.said_real))
+    assert reversed_.winner[0] == "ours" and not reversed_.draw[0]
+    three = contests(pd.concat([table, pd.DataFrame([("Ann", "rival", False)], columns=table.columns)]))
+    assert len(three) == 5, "the third method's only picture meets the other two's first"
+    assert trueskill(found).index[0] == "real"
+    with pytest.raises(RatingError, match="nothing can be compared"):
+        contests(table[table.method == "real"])

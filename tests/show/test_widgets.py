@@ -6,11 +6,15 @@ import pytest
 import torch
 from PIL import Image
 
+from facelab import show
 from facelab.core import ShapeError
+from facelab.evaluation import RatingError
 from facelab.faces import FaceWorld
 from facelab.geometry import boundary_map
+from facelab.papers import fvae
 from facelab.show import ClusterExplorer, HistogramExplorer, LatentExplorer, LiveCurves, PriorExplorer, Puppet
 from facelab.show.pictures import CLUSTERS, to_pixels
+from facelab.show.widgets.parts import jpeg, resize
 
 
 @pytest.fixture(scope="module")
@@ -27,8 +31,8 @@ def shown(puppet):
     return [child.value for child in puppet.view.children[0].children[:2]]
 
 
-def pixels(jpeg):
-    return np.asarray(Image.open(io.BytesIO(jpeg))).astype(int)
+def pixels(data):
+    return np.asarray(Image.open(io.BytesIO(data))).astype(int)
 
 
 def test_strings_are_the_models_directions(puppet, world):
@@ -45,8 +49,8 @@ def test_pulling_a_string_moves_face_and_map_and_letting_go_moves_them_back(pupp
     puppet.sliders[string].value = puppet.sliders[string].max
     after = shown(puppet)
     assert before[0] != after[0] and before[1] != after[1]
-    for jpeg, drawn in zip(after, puppet.draw(**{string: puppet.sliders[string].max}), strict=True):
-        assert np.abs(pixels(jpeg) - drawn).mean() < 4  # the widget shows what draw gives, but for JPEG
+    for data, drawn in zip(after, puppet.draw(**{string: puppet.sliders[string].max}), strict=True):
+        assert np.abs(pixels(data) - drawn).mean() < 4  # the widget shows what draw gives, but for JPEG
     puppet.view.children[0].children[2].children[1].click()  # "let go"
     assert shown(puppet) == before
 
@@ -260,3 +264,128 @@ def test_live_curves_show_every_term_and_follow_the_history():
     assert np.corrcoef(*falls)[0, 1] > 0.8 and np.corrcoef(*rises)[0, 1] < -0.8, "y points down in a picture"
     four = curves.draw([row | {"gradient_norm": 1.0} for row in history])
     assert four.shape == (2 * h, 3 * w, 3) and curves.draw([]).min() == 255
+
+
+# ---------------------------------------------------------------------------------------------------- expression editor
+
+
+@pytest.fixture(scope="module")
+def editor():
+    """An untrained FVAE that moves: its filters are as large as trained ones."""
+    torch.manual_seed(0)
+    faces = FaceWorld(2).sample(12, size=32, expressions=["neutral", "smile", "surprise"], sitting=3, yaw=(-8, 8))
+    model = fvae.Model(fvae.Config(size=32, width=0.125))
+    for convolution in (m for m in model.modules() if isinstance(m, torch.nn.Conv2d)):
+        torch.nn.init.kaiming_normal_(convolution.weight)
+    model.prepare(faces)
+    with torch.no_grad():
+        model.train().losses(model.draw(faces, 8, torch.Generator().manual_seed(0)))
+    model.eval().remember(faces)
+    return show.ExpressionEditor(model, faces.image[:1])
+
+
+def test_the_editor_has_a_slider_for_every_expression_but_rest(editor):
+    assert list(editor.sliders) == ["smile", "surprise"]
+
+
+def test_the_editor_shows_the_edit_of_algorithm_1(editor):
+    side = editor.SIDE
+    drawn = editor.draw(smile=1.5)
+    assert drawn.shape == (side, 6 * side, 3)
+    panels = [drawn[:, k * side : (k + 1) * side] for k in range(4)]
+    model, direction = editor.model, 1.5 * editor.model.direction("smile", "neutral")
+    edit = model.edit(editor.image, direction, 1)[0, 1]
+    assert np.abs(panels[1].astype(int) - resize(show.to_pixels(edit), side)).max() <= 1
+    assert np.array_equal(panels[0], resize(show.to_pixels(editor.image[0]), side))
+    code = editor.code + direction
+    assert np.array_equal(panels[2], resize(show.flow_colours(model.flow(editor.image, code)[0], editor.reach), side))
+    assert np.array_equal(panels[3], resize(show.to_pixels(model.confidence(editor.image, code)[0]), side))
+    assert not np.array_equal(drawn, editor.draw(smile=-1)) and not np.array_equal(drawn, editor.draw(surprise=1.5))
+
+
+def test_every_slider_of_the_editor_repaints_and_another_face_can_be_opened(editor):
+    for slider in editor.sliders.values():
+        before = editor._picture.value
+        slider.value = 1
+        assert editor._picture.value != before
+        slider.value = 0
+        assert editor._picture.value == before
+    first = editor.image
+    editor.open(first.flip(3))
+    assert editor._picture.value != before
+    editor.open(first)
+    assert editor._picture.value == before
+
+
+def test_the_editor_refuses_what_it_cannot_do(editor):
+    with pytest.raises(ShapeError, match="no slider called fear; there are smile, surprise"):
+        editor.draw(fear=1)
+    with pytest.raises(ShapeError, match="32"):
+        editor.open(torch.zeros(1, 3, 64, 64))
+    with pytest.raises(fvae.PairError, match="call remember"):
+        show.ExpressionEditor(fvae.Model(fvae.Config(size=32, width=0.125)).eval(), torch.zeros(1, 3, 32, 32))
+
+
+# ---------------------------------------------------------------------------------------------------- quiz
+
+
+@pytest.fixture
+def pictures():
+    return {name: torch.full((4, 3, 16, 16), value) for name, value in (("real", 0.0), ("ours", 0.5), ("rival", -0.5))}
+
+
+def test_a_quiz_shows_each_methods_pictures_once_in_an_order_of_each_raters_own(pictures):
+    quiz = show.Quiz(pictures, each=3)
+    order = quiz.order("Ann")
+    assert len(order) == len(set(order)) == 9 and {m for m, _ in order} == set(pictures)
+    assert order == quiz.order("Ann") != quiz.order("Bob") and order != show.Quiz(pictures, each=3, seed=1).order("Ann")
+    assert [m for m, _ in order] != sorted(m for m, _ in order), "shuffled"
+
+
+def test_a_quiz_counts_what_was_answered_by_its_buttons(pictures):
+    quiz = show.Quiz(pictures, each=4)
+    assert quiz.real.disabled and "name" in quiz._words.value
+    quiz.begin.click()
+    assert quiz.real.disabled and "name, please" in quiz._words.value
+    quiz.rater.value = "Ann"
+    quiz.begin.click()
+    for k, (method, _) in enumerate(quiz.order("Ann")):
+        assert f"{12 - k} to go" in quiz._words.value and "ours" not in quiz._words.value
+        assert quiz._picture.value == jpeg(resize(show.to_pixels(pictures[method][0]), quiz.SIDE))
+        {"real": quiz.real, "ours": quiz.skip, "rival": quiz.made}[method].click()
+    assert quiz.real.disabled and "100%" in quiz._words.value
+    assert len(quiz.judgements) == 8, "what was skipped does not count"
+    assert quiz.results().rate.to_dict() == {"real": 1.0, "rival": 0.0}
+    quiz.answer(True)
+    assert len(quiz.judgements) == 8, "nothing is asked any more"
+
+
+def test_raters_who_do_not_look_are_dropped(pictures):
+    quiz = show.Quiz(pictures)
+    for rater, sees in (("Ann", True), ("Bob", False)):
+        quiz.start(rater)
+        while quiz._left:
+            quiz.answer((quiz._left[0][0] != "rival") == sees)
+    assert quiz.results().raters.tolist() == [1, 1, 1] and quiz.results().rate["ours"] == 1
+
+
+def test_an_interrupted_quiz_goes_on_where_it_was(pictures, tmp_path):
+    file = tmp_path / "answers.csv"
+    first = show.Quiz(pictures, file=file)
+    first.start("Ann")
+    for said in (True, False, None, True):
+        first.answer(said)
+    again = show.Quiz(pictures, file=file)
+    assert again.judgements.equals(first.judgements) and len(again.judgements) == 3
+    again.start("Ann ")
+    assert again._left == again.order("Ann")[4:]
+    again.answer(False)
+    assert len(file.read_text().splitlines()) == 6, "one head, five answers"
+
+
+def test_a_quiz_refuses_what_it_cannot_use(pictures, tmp_path):
+    with pytest.raises(ShapeError, match='must be "real"'):
+        show.Quiz({"ours": pictures["ours"]})
+    (tmp_path / "other.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(RatingError, match="other.csv has the columns"):
+        show.Quiz(pictures, file=tmp_path / "other.csv")

@@ -1,9 +1,11 @@
 """Widgets that draw into ``ipywidgets.Image``; each has ``draw``, which gives the same picture as pixels: its static twin."""
 from facelab.show.widgets.clusters import ClusterExplorer
 from facelab.show.widgets.curves import LiveCurves
+from facelab.show.widgets.expression import ExpressionEditor
 from facelab.show.widgets.latent import LatentExplorer
 from facelab.show.widgets.levels import HistogramExplorer
 from facelab.show.widgets.priors import PriorExplorer
 from facelab.show.widgets.puppet import Puppet
+from facelab.show.widgets.quiz import Quiz
 
-__all__ = ["ClusterExplorer", "HistogramExplorer", "LatentExplorer", "LiveCurves", "PriorExplorer", "Puppet"]
+__all__ = ["ClusterExplorer", "ExpressionEditor", "HistogramExplorer", "LatentExplorer", "LiveCurves", "PriorExplorer", "Puppet", "Quiz"]

@@ -6,13 +6,13 @@ from typing import Any
 import ipywidgets as widgets
 import numpy as np
 import torch
-from matplotlib.colors import to_rgb
 from numpy.typing import NDArray
 from torch import Tensor
 
 from facelab.core import ShapeError
 from facelab.faces import EXPRESSIONS
 from facelab.show.pictures import flow_colours, to_pixels
+from facelab.show.widgets.levels import chart, grey, shares
 from facelab.show.widgets.parts import jpeg, resize, string
 
 
@@ -35,8 +35,9 @@ class ExpressionEditor:
 
     def __init__(self, model: Any, image: Tensor, reach: float = 6.0):
         self.model, self.reach = model, reach
-        self.directions = {name: model.direction(name, "neutral")
-                           for name, known in zip(EXPRESSIONS, model.known.tolist(), strict=True) if known and name != "neutral"}  # fmt: skip
+        model.place("neutral")  # its error says what to do with a model that remembers nothing
+        known = [name for name, known in zip(EXPRESSIONS, model.known.tolist(), strict=True) if known and name != "neutral"]
+        self.directions = {name: model.direction(name, "neutral") for name in known}
         self.sliders = {name: string(name, -1, 2, 0.1) for name in self.directions}
         self._picture = widgets.Image(format="jpeg", height=self.SIDE)
         self.view = widgets.VBox([self._picture, widgets.VBox(list(self.sliders.values()), layout=widgets.Layout(max_width="46em"))])
@@ -48,12 +49,11 @@ class ExpressionEditor:
     def open(self, image: Tensor) -> None:
         """Another face, (1,3,H,W); the sliders stay."""
         self.image, self.code = image, self.model.encode(image)[0]
-        self._before = self._levels(image)
         self._redraw()
 
     def draw(self, **amounts: float) -> NDArray:
-        """uint8 (192, 5 x 192, 3): source, edit, flow, confidence (white is sure), and the histograms of grey levels of source (black)
-        and edit (red). ``amounts``: expression -> how much of it. Raises ShapeError for an expression that has no slider."""
+        """uint8 (192, 6 x 192, 3): source, edit, flow, confidence (white is sure), and the histograms of grey levels of the source (a line)
+        and the edit. ``amounts``: expression -> how much of it. Raises ShapeError for an expression that has no slider."""
         unknown = amounts.keys() - self.sliders.keys()
         if unknown:
             raise ShapeError(f"no slider called {', '.join(sorted(unknown))}; there are {', '.join(self.sliders)}")
@@ -61,26 +61,9 @@ class ExpressionEditor:
         with torch.inference_mode():
             flow, sure = self.model.flow(self.image, code), self.model.confidence(self.image, code)
             edit = self.model.upsample(self.image, flow)
-        panels = (to_pixels(self.image[0]), to_pixels(edit[0]), flow_colours(flow[0], self.reach), to_pixels(sure[0].expand(3, -1, -1) * 2 - 1))
-        plot = self._plot(self._before, self._levels(edit))
-        return np.concatenate([*(resize(panel, self.SIDE) for panel in panels), plot], axis=1)
-
-    @staticmethod
-    def _levels(image: Tensor) -> NDArray:
-        grey = image[0].mean(dim=0).numpy()
-        return np.histogram(grey, bins=64, range=(-1, 1), density=True)[0]
-
-    def _plot(self, before: NDArray, after: NDArray) -> NDArray:
-        """uint8 (side, side, 3): two histograms as lines."""
-        plot = np.full((self.SIDE, self.SIDE, 3), 255, np.uint8)
-        columns = np.arange(self.SIDE)
-        for levels, colour in ((before, (40, 40, 40)), (after, tuple(round(255 * c) for c in to_rgb("C3")))):
-            height = np.interp(columns, np.linspace(0, self.SIDE - 1, len(levels)), levels) / max(before.max(), 1e-6)
-            top = (self.SIDE - 2 - np.clip(height, 0, 1.1) * 0.9 * (self.SIDE - 4)).astype(int).clip(0, self.SIDE - 2)
-            for row in (0, 1):
-                plot[top + row, columns] = colour
-        plot[[0, -1]], plot[:, [0, -1]] = 190, 190
-        return plot
+        panels = (to_pixels(self.image[0]), to_pixels(edit[0]), flow_colours(flow[0], self.reach), to_pixels(sure[0]))
+        levels = chart(shares(grey(self.image[0])), shares(grey(edit[0])), self.SIDE, "levels: source (line), edit")
+        return np.concatenate([*(resize(panel, self.SIDE) for panel in panels), levels], axis=1)
 
     def _redraw(self, change: Any = None) -> None:
         self._picture.value = jpeg(self.draw(**{name: slider.value for name, slider in self.sliders.items() if slider.value}))

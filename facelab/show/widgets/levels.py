@@ -21,6 +21,33 @@ BINS = 64  # of four grey levels each
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
 
+def grey(pictures: Tensor | NDArray) -> NDArray:
+    """Pictures (…,3,H,W) in [-1, 1] as grey levels, uint8 (…,H,W)."""
+    return np.rint(to_pixels(pictures) @ LUMA).astype(np.uint8)
+
+
+def shares(levels: NDArray) -> NDArray:
+    """(64,) share of the pixels in each of 64 bins of grey levels, uint8."""
+    return np.bincount(levels.ravel() // (256 // BINS), minlength=BINS) / levels.size
+
+
+def chart(first: NDArray, chosen: NDArray, high: int, words: str) -> NDArray:
+    """uint8 (high, 2 high, 3): the histogram ``chosen``, filled, with ``first`` as a line over it."""
+    twice = 2 * high  # drawn at twice the size, then reduced
+    canvas = Image.new("RGB", (2 * twice, twice), "white")
+    pen = ImageDraw.Draw(canvas)
+    left, base, step = 40, twice - 40, (2 * twice - 80) / BINS
+    scale = (base - 60) / max(first.max(), chosen.max())
+    fill = tuple(int(255 * (0.45 + 0.55 * c)) for c in to_rgb(ACCENT))
+    for i, share in enumerate(chosen):
+        pen.rectangle([left + i * step, base - share * scale, left + (i + 1) * step, base], fill=fill)
+    corners = [(left + (i + side) * step, base - share * scale) for i, share in enumerate(first) for side in (0, 1)]
+    pen.line(corners, fill=INK, width=3)
+    pen.line([(left, base), (2 * twice - 40, base)], fill=INK, width=3)
+    pen.text((left, 8), words, fill=INK, font=ImageFont.load_default(30))
+    return np.asarray(canvas.resize((2 * high, high), Image.Resampling.LANCZOS))
+
+
 class HistogramExplorer:
     """Pictures and versions of them: choose one to see it in grey, its histogram over that of the first version, and its entropy in bits.
 
@@ -36,8 +63,8 @@ class HistogramExplorer:
     def __init__(self, versions: Mapping[str, Tensor]):
         if len({len(pictures) for pictures in versions.values()}) != 1:
             raise ShapeError(f"every version needs the same pictures, got {({k: len(v) for k, v in versions.items()})}")
-        self._grey = {name: np.rint(to_pixels(p) @ LUMA).astype(np.uint8) for name, p in versions.items()}
-        self.bits = {name: torch.tensor([shannon_entropy(picture) for picture in grey]) for name, grey in self._grey.items()}
+        self._grey = {name: grey(p) for name, p in versions.items()}
+        self.bits = {name: torch.tensor([shannon_entropy(picture) for picture in those]) for name, those in self._grey.items()}
         self.picture = widgets.IntSlider(max=len(next(iter(self.bits.values()))) - 1, description="picture")
         self.version = widgets.ToggleButtons(options=list(versions), style={"button_width": "auto"})
         self._image = widgets.Image(format="jpeg", height=self.HEIGHT)
@@ -54,26 +81,10 @@ class HistogramExplorer:
         """
         if version not in self._grey:
             raise ShapeError(f"no version called {version}; there are {', '.join(self._grey)}")
-        high, twice = self.HEIGHT, 2 * self.HEIGHT  # the chart is drawn at twice the size, then reduced
-        chart = Image.new("RGB", (2 * twice, twice), "white")
-        pen = ImageDraw.Draw(chart)
-        first, chosen = (self._shares(name, picture) for name in (next(iter(self._grey)), version))
-        left, base, step = 40, twice - 40, (2 * twice - 80) / BINS
-        scale = (base - 60) / max(first.max(), chosen.max())
-        fill = tuple(int(255 * (0.45 + 0.55 * c)) for c in to_rgb(ACCENT))
-        for i, share in enumerate(chosen):
-            pen.rectangle([left + i * step, base - share * scale, left + (i + 1) * step, base], fill=fill)
-        corners = [(left + (i + side) * step, base - share * scale) for i, share in enumerate(first) for side in (0, 1)]
-        pen.line(corners, fill=INK, width=3)
-        pen.line([(left, base), (2 * twice - 40, base)], fill=INK, width=3)
-        pen.text((left, 8), f"{version}: {self.bits[version][picture]:.3f} bits", fill=INK, font=ImageFont.load_default(30))
-        reduced = np.asarray(chart.resize((2 * high, high), Image.Resampling.LANCZOS))
+        first, chosen = (shares(self._grey[name][picture]) for name in (next(iter(self._grey)), version))
         face = np.repeat(self._grey[version][picture][..., None], 3, axis=2)
-        return np.concatenate([resize(face, high), reduced], axis=1)
-
-    def _shares(self, version: str, picture: int) -> NDArray:
-        levels = self._grey[version][picture]
-        return np.bincount(levels.ravel() // (256 // BINS), minlength=BINS) / levels.size
+        drawn = chart(first, chosen, self.HEIGHT, f"{version}: {self.bits[version][picture]:.3f} bits")
+        return np.concatenate([resize(face, self.HEIGHT), drawn], axis=1)
 
     def _redraw(self, change: Any = None) -> None:
         self._image.value = jpeg(self.draw(self.picture.value, self.version.value))

@@ -81,7 +81,8 @@ class Quiz:
     def order(self, rater: str) -> list[tuple[str, int]]:
         """What a rater sees: (method, number of the picture), shuffled."""
         chance = random.Random(f"{self.seed} {rater}")
-        shown = [(method, i) for method, those in self.pictures.items() for i in chance.sample(range(len(those)), min(self.each, len(those)))]
+        counts = {method: len(those) for method, those in self.pictures.items()}
+        shown = [(method, i) for method, n in counts.items() for i in chance.sample(range(n), min(self.each, n))]
         chance.shuffle(shown)
         return shown
 

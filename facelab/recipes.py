@@ -77,7 +77,7 @@ def _judge(faces: Any, recipe: Recipe) -> Judge:
 
 def _fvae(head: str) -> Callable[[Any, Recipe], nn.Module]:
     def make(faces: Any, recipe: Recipe) -> nn.Module:
-        model = fvae.Model(fvae.Config(size=recipe.size, width=_FVAE_WIDTH, head=head, coherence_weight=_FVAE_COHERENCE))
+        model = fvae.Model(fvae.Config(size=recipe.size, width=_FVAE_WIDTH, head=head))
         model.prepare(faces)
         return model
 
@@ -91,7 +91,7 @@ def _finish_fvae(model: fvae.Model, faces: Any, recipe: Recipe, *, out: Path, re
         return
     mask = fvae.Confidence(model)
     mask.prepare(faces, torch.Generator().manual_seed(recipe.seed))
-    fit(mask, faces, steps=max(1, recipe.steps // 4), out=out / "mask", resume=resume, batch=recipe.batch, seed=recipe.seed,
+    fit(mask, faces, steps=max(1, recipe.steps // 5), out=out / "mask", resume=resume, batch=recipe.batch, seed=recipe.seed,
         learning_rate=recipe.learning_rate, betas=recipe.betas, schedule=cosine, warmup=recipe.warmup, clip_value=recipe.clip_value,
         progress=progress)  # fmt: skip
     mask.given.eval()
@@ -109,9 +109,10 @@ def _paper(room: Any) -> Callable[[Any, Recipe], nn.Module]:
 _SITTINGS = {
     "expressions": ("neutral", "smile", "surprise", "squint", "disgust", "scream"),  # MultiPIE's
     "sitting": 6, "faces": 12_000, "yaw": 8.0, "pitch": 8.0, "roll": 4.0, "size": 128, "batch": 16, "betas": (0.9, 0.999),
-    "clip_value": 5.0, "patience": 2, "finish": _finish_fvae,
+    "clip_value": 100.0,  # the printed 5 cuts most elements of so narrow a network's gradient: its codes fall silent
+    "patience": 2, "finish": _finish_fvae,
 }  # fmt: skip
-_FVAE_WIDTH, _FVAE_COHERENCE = 3 / 16, 0.001
+_FVAE_WIDTH = 3 / 16
 
 RECIPES = {
     "features": Recipe(_features, steps=900, batch=64, learning_rate=1e-3, betas=(0.9, 0.999), warmup=0,
@@ -120,8 +121,8 @@ RECIPES = {
                     finish=lambda model, faces, recipe, **run: model.remember(faces)),
     "equilibrium_cvae": Recipe(_paper(equilibrium_cvae), steps=3500, batch=16, learning_rate=1.5e-3),
     "af_vae": Recipe(_paper(af_vae), steps=4500, batch=16, learning_rate=2e-3),
-    "fvae": Recipe(_fvae("residual"), **_SITTINGS, steps=3000, learning_rate=1e-3),
-    "fvae_rgb": Recipe(_fvae("rgb"), **_SITTINGS, steps=3000, learning_rate=1e-3),
+    "fvae": Recipe(_fvae("residual"), **_SITTINGS, steps=3000, learning_rate=3e-3),
+    "fvae_rgb": Recipe(_fvae("rgb"), **_SITTINGS, steps=3000, learning_rate=3e-3),
 }  # fmt: skip
 """Name of a weight file -> how it is trained, in the order in which they depend on each other (AF-VAE matches features)."""
 
@@ -154,18 +155,25 @@ def train(
     recipe = replace(RECIPES[name], seed=seed, **SIZES[profile] | ({"steps": steps} if steps else {}))
     if photos is not None:
         recipe = replace(recipe, steps=steps or recipe.steps // 4, learning_rate=recipe.learning_rate / 5)
-    torch.manual_seed(seed)
+    return follow(name, recipe, out, photos=photos, resume=resume, progress=progress)
+
+
+def follow(
+    name: str, recipe: Recipe, out: str | Path, *, photos: str | Path | None = None, resume: bool = False, progress: bool = True
+) -> Path:
+    """:func:`train` with a recipe of your own, such as ``replace(RECIPES["fvae"], size=64)``; returns and raises what it does."""
+    torch.manual_seed(recipe.seed)
     faces, model, told = _photographs(name, photos) if photos else _made(recipe)
     validate = None if photos or recipe.patience is None else _on_others(model, faces, recipe)
     history = fit(
-        model, faces, steps=recipe.steps, out=out, resume=resume, batch=recipe.batch, seed=seed, learning_rate=recipe.learning_rate,
+        model, faces, steps=recipe.steps, out=out, resume=resume, batch=recipe.batch, seed=recipe.seed, learning_rate=recipe.learning_rate,
         betas=recipe.betas, schedule=cosine, warmup=recipe.warmup, clip_value=recipe.clip_value, progress=progress,
         validate=validate, patience=validate and recipe.patience,
-    )
+    )  # fmt: skip
     recipe.finish(model, faces, recipe, out=Path(out), resume=resume, progress=progress)
     kept = {key: value for key, value in asdict(recipe).items() if not callable(value)}
     if photos:
-        kept = {key: kept[key] for key in ("steps", "batch", "learning_rate", "betas", "warmup", "seed")}
+        kept = {key: kept[key] for key in ("steps", "batch", "learning_rate", "betas", "warmup", "clip_value", "seed")}
     path = Path(out) / f"{name}.safetensors"
     save_weights(model, path, kept | told | {"seconds": round(history[-1]["seconds"])})
     return path

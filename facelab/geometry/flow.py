@@ -192,9 +192,8 @@ class _Coherence(torch.autograd.Function):
         gradient, total = torch.zeros_like(flow), flow.new_zeros(())
         height, width = flow.shape[2:]
         offsets = [(dy, dx) for dy in range(reach + 1) for dx in range(-reach, reach + 1) if (dy, dx) > (0, 0)]
-        rows = range(len(flow)) if flow.device.type == "cpu" else [slice(None)]  # one picture at a time stays in a core's cache
-        for row in rows:
-            f, t, g = (x[row : row + 1] if isinstance(row, int) else x for x in (flow, guide, gradient))
+        some = max(1, 2**14 // (height * width)) if flow.device.type == "cpu" else len(flow)  # so much stays in a core's cache
+        for f, t, g in zip(flow.split(some), guide.split(some), gradient.split(some), strict=True):
             for dy, dx in offsets:
                 if dy >= height or abs(dx) >= width:
                     continue

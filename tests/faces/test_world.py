@@ -96,7 +96,7 @@ def test_a_sitting_is_one_person_in_one_light_showing_the_expressions_in_turn():
         first, second = getattr(two, name).split(3)
         assert (first == first[:1]).all() and (second == second[:1]).all() and not torch.equal(first[0], second[0]), name
     sway = (two.pose.view(2, 3, 3) - two.pose.view(2, 3, 3).mean(1, keepdim=True)).abs().rad2deg()
-    assert 0 < sway.max() < 4 and sway.mean() > 0.2, "people do not hold quite still"
+    assert 0.1 < sway.max() < 1 and sway.mean() > 0.05, "nobody holds quite still"
     assert not torch.equal(two.expression_coefficients[0], two.expression_coefficients[3]), "every shot has its own strength"
     late = WORLD.sample(2, size=32, start=4, expressions=moods, sitting=3, yaw=(-8, 8))
     assert torch.equal(late.pose, two.pose[4:]) and (late.image - two.image[4:]).abs().max() <= GREY, "wherever one starts"

@@ -157,10 +157,10 @@ def test_the_terms_are_the_printed_sums(model, faces):
         made, displacement = model.decode(batch["source"], code), model.flow(batch["source"], code)
     eq4 = sum(((t - g) ** 2).sum() for t, g in zip(batch["target"], made, strict=True)) / 5
     eq3 = -(1 + log_var - mean**2 - torch.exp(log_var)).sum() / 5
-    eq6 = flow_coherence(displacement * 2 / 15, batch["target"], 10.0)  # in coordinates from -1 to 1
+    eq6 = flow_coherence(displacement, batch["target"], 10.0)
     torch.testing.assert_close(terms["pixels"], eq4, rtol=1e-4, atol=0)
     torch.testing.assert_close(terms["prior"], 0.003 * eq3, rtol=1e-4, atol=0)
-    torch.testing.assert_close(terms["coherence"], 0.001 * eq6, rtol=1e-4, atol=1e-9)
+    torch.testing.assert_close(terms["coherence"], 0.1 * eq6, rtol=1e-4, atol=1e-9)
 
 
 def test_the_printed_prior_is_twice_the_divergence():

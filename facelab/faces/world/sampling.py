@@ -140,8 +140,8 @@ class FaceWorld:
             people: None makes every face another person (identity = its number); k draws each face from persons 0 … k - 1.
             expressions: one of EXPRESSIONS or several of them to draw from; None is all nine.
             yaw, pitch, roll: degrees, uniform between the two; positive yaw turns the face to the image's right, pitch up, roll clockwise.
-            sitting: faces number ``k * sitting`` … ``k * sitting + sitting - 1`` are one person before one wall in one light, holding as
-                still as people do (to about a degree), and show the expressions in turn.
+            sitting: faces number ``k * sitting`` … ``k * sitting + sitting - 1`` are one person before one wall in one light, as still as
+                pictures aligned by their landmarks are (to a quarter of a degree), who shows the expressions in turn.
 
         Returns: a FaceBatch that knows every field. Raises ShapeError for arguments out of range.
         """
@@ -163,7 +163,7 @@ class FaceWorld:
         if sitting == 1:
             label = chosen[draws.choice(np.ones(len(chosen)))]
         else:
-            pose += np.radians(np.stack([draws.normal(0, 1) for _ in range(3)], 1))
+            pose += np.radians(np.stack([draws.normal(0, 0.25) for _ in range(3)], 1))
             label = chosen[number % sitting % len(chosen)]
         return self._shoot(draws, scene, person, pose, label, size)
 

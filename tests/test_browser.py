@@ -43,6 +43,18 @@ model = Model(Config(size=32, width=8, most=16, code=8))  # untrained: it paints
 model.prepare(faces, torch.Generator().manual_seed(0))
 show.LatentExplorer(faces, model.encode(faces.image)[0], model.decode, show.Puppet(world, faces[:1]), components=2).view
 """
+EXPRESSION = """
+import facelab
+from facelab import show
+from facelab.faces import FaceWorld
+
+model = facelab.load("fvae")
+faces = FaceWorld(0).sample(6, size=model.config.size, yaw=(-8, 8))
+show.ExpressionEditor(model, faces.image[:1]).view
+"""
+QUIZ = """
+show.Quiz({"real": faces.image[:3], "made": faces.image[3:]}, each=2).view
+"""
 PIXELS = "async image => Array.from(new Uint8Array(await (await fetch(image.src)).arrayBuffer())).join()"
 
 
@@ -192,12 +204,16 @@ def test_the_puppet_follows_its_slider(chromium, tmp_path):
             pull(puppet, "jaw_open")
 
 
+def notebook_of(folder, name, *cells):
+    folder.mkdir()
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    nbformat.write(nbformat.v4.new_notebook(metadata=kernel, cells=[nbformat.v4.new_code_cell(cell) for cell in cells]), folder / name)
+
+
 @pytest.mark.timeout(900)
 def test_the_latent_explorer_follows_its_controls(chromium, tmp_path):
     folder = tmp_path / "notebooks"
-    folder.mkdir()
-    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
-    nbformat.write(nbformat.v4.new_notebook(metadata=kernel, cells=[nbformat.v4.new_code_cell(LATENT)]), folder / "latent.ipynb")
+    notebook_of(folder, "latent.ipynb", LATENT)
     with opened(chromium, folder, tmp_path, "latent.ipynb") as page:
         latent = page.locator(".facelab-latent").first
         latent.wait_for(timeout=30_000)
@@ -206,3 +222,25 @@ def test_the_latent_explorer_follows_its_controls(chromium, tmp_path):
                 pull(latent, label)
         with redrawn(latent):
             latent.get_by_label("structure of the puppet below").check()
+
+
+@pytest.mark.timeout(900)
+def test_an_expression_is_put_on_and_a_quiz_is_answered(chromium, tmp_path):
+    from playwright.sync_api import expect
+
+    folder = tmp_path / "notebooks"
+    notebook_of(folder, "expression.ipynb", EXPRESSION, QUIZ)
+    with opened(chromium, folder, tmp_path, "expression.ipynb") as page:
+        editor = page.locator(".facelab-expression").first
+        editor.wait_for(timeout=30_000)
+        for label in ("smile", "scream"):
+            with redrawn(editor):
+                pull(editor, label)
+        quiz = page.locator(".facelab-quiz").first
+        quiz.get_by_placeholder("your name").fill("Ann")
+        quiz.get_by_placeholder("your name").press("Tab")
+        quiz.get_by_role("button", name="begin").click()
+        for left, answer in enumerate(("real", "made", "skip", "real")):
+            expect(quiz).to_contain_text(f"{4 - left} to go")
+            quiz.get_by_role("button", name=answer, exact=True).click()
+        expect(quiz).to_contain_text("Thank you")

@@ -31,17 +31,17 @@ def tiny(monkeypatch, tmp_path):
 
 @pytest.fixture(scope="module")
 def photographs(tmp_path_factory):
-    """A prepared folder of 12 made faces of six people."""
+    """A prepared folder of 12 made faces of six people, each at rest and smiling."""
     from PIL import Image
 
     folder = tmp_path_factory.mktemp("photos")
-    faces = FaceWorld(3).sample(12, size=64, people=6)
+    faces = FaceWorld(3).sample(12, size=64, expressions=["neutral", "smile"], sitting=2)
     with open(folder / "metadata.csv", "w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(["file_name", "identity", "landmarks"])
+        writer.writerow(["file_name", "identity", "expression", "landmarks"])
         for i in range(12):
             Image.fromarray(((faces.image[i].permute(1, 2, 0) + 1) * 127.5).byte().numpy()).save(folder / f"{i:02}.png")
-            writer.writerow([f"{i:02}.png", f"p{i // 2}", json.dumps(faces.landmarks[i].tolist())])
+            writer.writerow([f"{i:02}.png", f"p{i // 2}", ("neutral", "smile")[i % 2], json.dumps(faces.landmarks[i].tolist())])
     assert read_picture(folder / "00.png").shape == (64, 64, 3)
     return folder
 
@@ -111,6 +111,16 @@ def test_photographs_fine_tune_the_shipped_network(monkeypatch, photographs, tmp
     assert all(8 == len(faces) and not held_out_people(faces) for faces in drawn)
     after = load_weights(af_vae.Model, af_vae.Config, path).state_dict()
     assert any(not torch.equal(value, after[name]) for name, value in before.items())
+
+
+def test_photographs_of_two_expressions_fine_tune_fvae_and_its_mask(monkeypatch, photographs, tmp_path):
+    start = fvae.Model(fvae.Config(size=64, width=0.0625)).eval()
+    monkeypatch.setattr(facelab, "load", lambda name: start)
+    before = {name: value.clone() for name, value in start.state_dict().items()}
+    tuned = load_weights(fvae.Model, fvae.Config, train("fvae", tmp_path, photos=photographs, steps=5, progress=False))
+    assert [e for e, known in zip(EXPRESSIONS, tuned.known.tolist(), strict=True) if known] == ["neutral", "smile"]
+    changed = {name.split(".")[0] for name, value in tuned.state_dict().items() if not torch.allclose(value, before[name], atol=1e-3)}
+    assert changed >= {"target", "source", "up", "mask"}
 
 
 def held_out_people(faces):

@@ -160,7 +160,7 @@ def test_the_terms_are_the_printed_sums(model, faces):
     eq6 = flow_coherence(displacement, batch["target"], 10.0)
     torch.testing.assert_close(terms["pixels"], eq4, rtol=1e-4, atol=0)
     torch.testing.assert_close(terms["prior"], 0.003 * eq3, rtol=1e-4, atol=0)
-    torch.testing.assert_close(terms["coherence"], 0.1 * eq6, rtol=1e-4, atol=1e-9)
+    torch.testing.assert_close(terms["coherence"], 0.01 * eq6, rtol=1e-4, atol=1e-9)
 
 
 def test_the_printed_prior_is_twice_the_divergence():

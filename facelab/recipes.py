@@ -53,6 +53,7 @@ class Recipe:
     clip_value: float | None = None
     patience: int | None = None  # early stopping: validations, on a tenth more people, without a new best one
     seed: int = 0  # of the first weights and of the batches
+    printed: Callable[[Recipe], Recipe] = lambda recipe: recipe  # what profile "paper" changes besides SIZES
     finish: Callable[..., None] = lambda model, faces, recipe, **run: None  # what is left after training; run: fit's out, resume, progress
 
 
@@ -75,9 +76,9 @@ def _judge(faces: Any, recipe: Recipe) -> Judge:
     return model
 
 
-def _fvae(head: str) -> Callable[[Any, Recipe], nn.Module]:
+def _fvae(**config: Any) -> Callable[[Any, Recipe], nn.Module]:
     def make(faces: Any, recipe: Recipe) -> nn.Module:
-        model = fvae.Model(fvae.Config(size=recipe.size, width=_FVAE_WIDTH, head=head, prior_weight=_FVAE_PRIOR))
+        model = fvae.Model(fvae.Config(size=recipe.size, **config))
         model.prepare(faces)
         return model
 
@@ -112,8 +113,8 @@ _SITTINGS = {
     "clip_value": 100.0,  # the printed 5 cuts most elements of so narrow a network's gradient: its codes fall silent
     "patience": 2, "finish": _finish_fvae,
 }  # fmt: skip
-_FVAE_WIDTH = 3 / 16  # of Fig. 3's channels
-_FVAE_PRIOR = 0.0003  # with the printed 0.003 the codes of so narrow a network, so briefly trained, fall silent
+# 3/16 of Fig. 3's channels; with the printed prior of 0.003 the codes of so narrow a network, so briefly trained, fall silent
+_NARROW = {"width": 3 / 16, "prior_weight": 0.0003}
 
 RECIPES = {
     "features": Recipe(_features, steps=900, batch=64, learning_rate=1e-3, betas=(0.9, 0.999), warmup=0,
@@ -122,8 +123,10 @@ RECIPES = {
                     finish=lambda model, faces, recipe, **run: model.remember(faces)),
     "equilibrium_cvae": Recipe(_paper(equilibrium_cvae), steps=3500, batch=16, learning_rate=1.5e-3),
     "af_vae": Recipe(_paper(af_vae), steps=4500, batch=16, learning_rate=2e-3),
-    "fvae": Recipe(_fvae("residual"), **_SITTINGS, steps=2500, learning_rate=3e-3),
-    "fvae_rgb": Recipe(_fvae("rgb"), **_SITTINGS, steps=2000, learning_rate=3e-3),
+    "fvae": Recipe(_fvae(**_NARROW), **_SITTINGS, steps=2500, learning_rate=1e-3,
+                   printed=lambda recipe: replace(recipe, make=_fvae(), size=128, learning_rate=3e-4, clip_value=5.0)),
+    "fvae_rgb": Recipe(_fvae(head="rgb", **_NARROW), **_SITTINGS, steps=1200, learning_rate=1e-3,
+                       printed=lambda recipe: replace(recipe, make=_fvae(head="rgb"), size=128, learning_rate=3e-4, clip_value=5.0)),
 }  # fmt: skip
 """Name of a weight file -> how it is trained, in the order in which they depend on each other (AF-VAE matches features)."""
 
@@ -154,6 +157,8 @@ def train(
     if profile not in PROFILES:
         raise RecipeError(f"no profile called {profile!r}; there are {', '.join(PROFILES)}")
     recipe = replace(RECIPES[name], seed=seed, **SIZES[profile] | ({"steps": steps} if steps else {}))
+    if profile == "paper":
+        recipe = recipe.printed(recipe)
     if photos is not None:
         recipe = replace(recipe, steps=steps or recipe.steps // 4, learning_rate=recipe.learning_rate / 5)
     return follow(name, recipe, out, photos=photos, resume=resume, progress=progress)

@@ -80,6 +80,13 @@ def test_a_recipe_trains_and_its_file_opens(tiny, tmp_path, name):
         assert (tmp_path / "run" / "mask" / LOG).exists() == (name == "fvae"), "the mask learns afterwards"
 
 
+def test_the_papers_profile_of_fvae_is_the_printed_one():
+    recipe = RECIPES["fvae"].printed(replace(RECIPES["fvae"], **recipes.SIZES["paper"]))
+    assert (recipe.batch, recipe.learning_rate, recipe.betas, recipe.clip_value) == (64, 3e-4, (0.9, 0.999), 5.0)  # 5.4
+    config = recipe.make(FaceWorld(0).sample(2, size=16, sitting=2), recipe).config
+    assert (config.size, config.width, config.prior_weight, config.head) == (128, 1.0, 0.003, "residual")
+
+
 def test_a_run_is_neither_overwritten_nor_lost(tiny, tmp_path):
     first = load_file(train("features", tmp_path, profile="smoke", progress=False))
     with pytest.raises(TrainingError, match="holds a run already"):

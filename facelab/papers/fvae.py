@@ -37,7 +37,7 @@ class Config:
     size: int = 128  # side of a picture, px; 5.2
     width: float = 1.0  # multiplies the channels of Fig. 3: 32 at the picture's side, doubled at every halving
     head: str = "residual"  # where to sample: tanh is a displacement; "absolute": coordinates (5.3); "rgb": no flow, the VAE of 6.1
-    reach: float = 0.2  # longest displacement of the residual head, of the side
+    reach: float = 0.1  # longest displacement of the residual head, of the side
     prior_weight: float = 0.003  # lambda_1; 5.4
     coherence_weight: float = 0.01  # lambda_2, of displacements in pixels; printed (5.4): 0.001 in [-1, 1], 2.5e-7 in pixels at 128
     alpha: float = 10.0  # Eq. 6, not printed; colours in [-1, 1]
@@ -127,9 +127,6 @@ class Model(nn.Module):
             self.mask = nn.ModuleDict({"source": Ladder(channels), "up": Up(channels, 1)})
         self.register_buffer("places", torch.zeros(len(EXPRESSIONS), deepest, 4, 4))  # mean code of each expression
         self.register_buffer("known", torch.zeros(len(EXPRESSIONS), dtype=torch.bool))  # which of them were ever seen
-        with torch.no_grad():
-            for convolution in (m for m in self.modules() if isinstance(m, nn.Conv2d)):
-                convolution.weight.mul_(config.width**-0.5)  # fewer inputs, as loud as at the printed width
         self._pairs = torch.zeros(0, 2, dtype=torch.long)  # rows of the training faces
         self.to(memory_format=torch.channels_last)  # twice as fast on a CPU
 

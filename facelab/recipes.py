@@ -51,7 +51,7 @@ class Recipe:
     sitting: int = 1  # pictures of one person in one light; where there are several, every sitting is of another person
     size: int = 64  # side of the pictures, px
     clip_value: float | None = None
-    patience: int | None = None  # early stopping: validations, on a tenth more people, without a new best one
+    patience: int | None = None  # early stopping: validations, on a twentieth more faces, of other people, without a new best one
     seed: int = 0  # of the first weights and of the batches
     printed: Callable[[Recipe], Recipe] = lambda recipe: recipe  # what profile "paper" changes besides SIZES
     finish: Callable[..., None] = lambda model, faces, recipe, **run: None  # what is left after training; run: fit's out, resume, progress
@@ -92,10 +92,8 @@ def _finish_fvae(model: fvae.Model, faces: Any, recipe: Recipe, *, out: Path, re
         return
     mask = fvae.Confidence(model)
     mask.prepare(faces, torch.Generator().manual_seed(recipe.seed))
-    fit(mask, faces, steps=max(1, recipe.steps // 5), out=out / "mask", resume=resume, batch=recipe.batch, seed=recipe.seed,
-        learning_rate=recipe.learning_rate, betas=recipe.betas, schedule=cosine, warmup=recipe.warmup, clip_value=recipe.clip_value,
-        progress=progress)  # fmt: skip
-    mask.given.eval()
+    _fit(mask, faces, replace(recipe, steps=max(1, recipe.steps // 5)), out=out / "mask", resume=resume, progress=progress)
+    mask.given.eval()  # and home from where it was trained
 
 
 def _paper(room: Any) -> Callable[[Any, Recipe], nn.Module]:
@@ -171,11 +169,8 @@ def follow(
     torch.manual_seed(recipe.seed)
     faces, model, told = _photographs(name, photos) if photos else _made(recipe)
     validate = None if photos or recipe.patience is None else _on_others(model, faces, recipe)
-    history = fit(
-        model, faces, steps=recipe.steps, out=out, resume=resume, batch=recipe.batch, seed=recipe.seed, learning_rate=recipe.learning_rate,
-        betas=recipe.betas, schedule=cosine, warmup=recipe.warmup, clip_value=recipe.clip_value, progress=progress,
-        validate=validate, patience=validate and recipe.patience,
-    )  # fmt: skip
+    history = _fit(model, faces, recipe, out=out, resume=resume, progress=progress, validate=validate,
+                   patience=validate and recipe.patience)  # fmt: skip
     recipe.finish(model, faces, recipe, out=Path(out), resume=resume, progress=progress)
     kept = {key: value for key, value in asdict(recipe).items() if not callable(value)}
     if photos:
@@ -183,6 +178,14 @@ def follow(
     path = Path(out) / f"{name}.safetensors"
     save_weights(model, path, kept | told | {"seconds": round(history[-1]["seconds"])})
     return path
+
+
+def _fit(model: nn.Module, faces: Any, recipe: Recipe, **run: Any) -> list[dict[str, float]]:
+    """``fit`` as the recipe says; ``run``: its other arguments."""
+    return fit(
+        model, faces, steps=recipe.steps, batch=recipe.batch, seed=recipe.seed, learning_rate=recipe.learning_rate, betas=recipe.betas,
+        schedule=cosine, warmup=recipe.warmup, clip_value=recipe.clip_value, **run,
+    )  # fmt: skip
 
 
 def _made(recipe: Recipe) -> tuple[Any, nn.Module, dict[str, Any]]:

@@ -240,11 +240,15 @@ class Model(nn.Module):
         """Logits of M."""
         return self.mask["up"](code, features).float()
 
+    @property
+    def expressions(self) -> list[str]:
+        """Those that it was trained on, in the order of EXPRESSIONS."""
+        return [name for name, known in zip(EXPRESSIONS, self.known.tolist(), strict=True) if known]
+
     def place(self, expression: str) -> Tensor:
         """(C,4,4) the mean code of one of the expressions that it was trained on; PairError for another."""
-        names = [name for name, known in zip(EXPRESSIONS, self.known.tolist(), strict=True) if known]
-        if expression not in names:
-            there = ", ".join(names) or "no expressions yet: call remember"
+        if expression not in self.expressions:
+            there = ", ".join(self.expressions) or "no expressions yet: call remember"
             raise PairError(f"no {expression!r} among the training faces; there are {there}")
         return self.places[EXPRESSIONS.index(expression)]
 

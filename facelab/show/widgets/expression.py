@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from facelab.core import ShapeError
-from facelab.faces import EXPRESSIONS
+from facelab.geometry import warp
 from facelab.show.pictures import flow_colours, to_pixels
 from facelab.show.widgets.levels import chart, grey, shares
 from facelab.show.widgets.parts import jpeg, resize, string
@@ -36,8 +36,7 @@ class ExpressionEditor:
     def __init__(self, model: Any, image: Tensor, reach: float = 6.0):
         self.model, self.reach = model, reach
         model.place("neutral")  # its error says what to do with a model that remembers nothing
-        known = [name for name, known in zip(EXPRESSIONS, model.known.tolist(), strict=True) if known and name != "neutral"]
-        self.directions = {name: model.direction(name, "neutral") for name in known}
+        self.directions = {name: model.direction(name, "neutral") for name in model.expressions if name != "neutral"}
         self.sliders = {name: string(name, -1, 2, 0.1) for name in self.directions}
         self._picture = widgets.Image(format="jpeg", height=self.SIDE)
         self.view = widgets.VBox([self._picture, widgets.VBox(list(self.sliders.values()), layout=widgets.Layout(max_width="46em"))])
@@ -60,7 +59,7 @@ class ExpressionEditor:
         code = self.code + sum(amount * self.directions[name] for name, amount in amounts.items())
         with torch.inference_mode():
             flow, sure = self.model.flow(self.image, code), self.model.confidence(self.image, code)
-            edit = self.model.upsample(self.image, flow)
+            edit = warp(self.image, flow)
         panels = (to_pixels(self.image[0]), to_pixels(edit[0]), flow_colours(flow[0], self.reach), to_pixels(sure[0]))
         levels = chart(shares(grey(self.image[0])), shares(grey(edit[0])), self.SIDE, "levels: source (line), edit")
         return np.concatenate([*(resize(panel, self.SIDE) for panel in panels), levels], axis=1)

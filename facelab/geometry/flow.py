@@ -1,4 +1,4 @@
-r"""Facial flow between two shapes; the one warp: backward, bilinear, displacement in pixels; a flow's coherence; flows of other sizes."""
+r"""The one warp: backward, bilinear, displacement in pixels; flows of two shapes, of landmarks, of grey levels; their coherence and size."""
 from __future__ import annotations
 
 import torch
@@ -121,6 +121,22 @@ def landmark_flow(source: Tensor, target: Tensor, size: int, kind: str = "mesh")
             raise LandmarkError(f"face {number}: no {kind} goes through these landmarks ({found}); do some of them coincide?")
         flows.append(torch.from_numpy(found(own.numpy())).float() - own)
     return torch.stack(flows).transpose(1, 2).reshape(-1, 2, size, size)
+
+
+def optical_flow(source: Tensor, target: Tensor) -> Tensor:
+    r"""The displacement that makes one picture look like another, found from their grey levels alone: TV-L1, a few iterations per pair.
+
+    Args: ``source``, ``target`` (N, 3, H, W) in [-1, 1]. Returns (N, 2, H, W) float32, pixels, backward: ``warp(source, flow)`` resembles
+    the target. Raises ShapeError.
+    Source: Zach, Pock and Bischof 2007, "A duality based approach for realtime TV-L1 optical flow", as in scikit-image.
+    """
+    from skimage.registration import optical_flow_tvl1
+
+    if source.shape != target.shape or source.ndim != 4 or source.shape[1] != 3:
+        raise ShapeError(f"pictures must be (N, 3, H, W), of both alike; got {tuple(source.shape)} and {tuple(target.shape)}")
+    grey = [((x.detach().cpu().mean(dim=1) + 1) / 2).double().numpy() for x in (target, source)]
+    found = [torch.from_numpy(optical_flow_tvl1(t, s)) for t, s in zip(*grey, strict=True)]  # (row, column) each
+    return torch.stack(found).flip(1).float()
 
 
 def upsample_flow(displacement: Tensor, size: int | tuple[int, int]) -> Tensor:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from facelab.core import LandmarkError, Reading, ShapeError
-from facelab.geometry.flow import facial_flow, flow_coherence, landmark_flow, sample_at, upsample_flow, warp
+from facelab.geometry.flow import facial_flow, flow_coherence, landmark_flow, optical_flow, sample_at, upsample_flow, warp
 from facelab.geometry.raster import rasterize
 
 SIZE = 96
@@ -298,3 +298,21 @@ def test_landmarks_that_coincide_have_no_morph():
         landmark_flow(before, before, 32, "fluid")
     with pytest.raises(ShapeError, match="alike"):
         landmark_flow(before, before[:, :3], 32)
+
+
+def test_optical_flow_finds_a_known_movement():
+    own = torch.arange(48.0)
+    y, x = torch.meshgrid(own, own, indexing="ij")
+    pattern = torch.stack([torch.sin(x / 4) * torch.cos(y / 5), torch.sin((x + y) / 6), torch.cos(x / 7 - y / 5)])[None]
+    truth = torch.tensor([2.0, -1.0]).view(1, 2, 1, 1).expand(1, 2, 48, 48)
+    target = warp(pattern, truth)
+    found = optical_flow(torch.cat([pattern, pattern]), torch.cat([target, pattern]))
+    assert found.shape == (2, 2, 48, 48) and found.dtype == torch.float32
+    inner = (..., slice(8, 40), slice(8, 40))
+    assert (found[:1] - truth)[inner].norm(dim=1).mean() < 0.3
+    assert found[1].abs().max() < 0.1
+
+
+def test_optical_flow_wants_two_pictures_alike():
+    with pytest.raises(ShapeError, match="alike"):
+        optical_flow(torch.zeros(1, 3, 8, 8), torch.zeros(1, 3, 8, 9))

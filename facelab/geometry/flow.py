@@ -1,4 +1,4 @@
-r"""The one warp: backward, bilinear, displacement in pixels; flows of two shapes, of landmarks, of grey levels; their coherence and size."""
+r"""The one warp: backward, bilinear, in pixels; flows of two shapes, of landmarks, of grey levels; their coherence, and other sizes."""
 from __future__ import annotations
 
 import torch

@@ -107,13 +107,12 @@ def _paper(room: Any) -> Callable[[Any, Recipe], nn.Module]:
 
 _SITTINGS = {
     "expressions": ("neutral", "smile", "surprise", "squint", "disgust", "scream"),  # MultiPIE's
-    "sitting": 6, "faces": 12_000, "yaw": 8.0, "pitch": 8.0, "roll": 4.0, "batch": 16, "betas": (0.9, 0.999), "learning_rate": 2e-3,
+    "sitting": 6, "faces": 12_000, "yaw": 8.0, "pitch": 8.0, "roll": 4.0, "batch": 16, "betas": (0.9, 0.999),
     "clip_value": 100.0,  # the printed 5 cuts most elements of so narrow a network's gradient: its codes fall silent
     "patience": 2, "finish": _finish_fvae,
 }  # fmt: skip
 # 3/16 of Fig. 3's channels; with the printed prior of 0.003 the codes of so narrow a network, so briefly trained, fall silent
-_NARROW = {"width": 3 / 16, "prior_weight": 1e-5}
-_PRINTED = {"size": 128, "learning_rate": 3e-4, "clip_value": 5.0}
+_NARROW = {"width": 3 / 16, "prior_weight": 0.0003}
 
 RECIPES = {
     "features": Recipe(_features, steps=900, batch=64, learning_rate=1e-3, betas=(0.9, 0.999), warmup=0,
@@ -122,10 +121,10 @@ RECIPES = {
                     finish=lambda model, faces, recipe, **run: model.remember(faces)),
     "equilibrium_cvae": Recipe(_paper(equilibrium_cvae), steps=3500, batch=16, learning_rate=1.5e-3),
     "af_vae": Recipe(_paper(af_vae), steps=4500, batch=16, learning_rate=2e-3),
-    "fvae": Recipe(_fvae(**_NARROW), **_SITTINGS, steps=3000,
-                   printed=lambda recipe: replace(recipe, make=_fvae(relative=False), **_PRINTED)),
-    "fvae_rgb": Recipe(_fvae(head="rgb", **_NARROW), **_SITTINGS, steps=1500,
-                       printed=lambda recipe: replace(recipe, make=_fvae(head="rgb", relative=False), **_PRINTED)),
+    "fvae": Recipe(_fvae(**_NARROW), **_SITTINGS, steps=3000, learning_rate=2e-3,
+                   printed=lambda recipe: replace(recipe, make=_fvae(), size=128, learning_rate=3e-4, clip_value=5.0)),
+    "fvae_rgb": Recipe(_fvae(head="rgb", **_NARROW), **_SITTINGS, steps=1200, learning_rate=2e-3,
+                       printed=lambda recipe: replace(recipe, make=_fvae(head="rgb"), size=128, learning_rate=3e-4, clip_value=5.0)),
 }  # fmt: skip
 """Name of a weight file -> how it is trained, in the order in which they depend on each other (AF-VAE matches features)."""
 

@@ -56,6 +56,12 @@ class Recipe:
     printed: Callable[[Recipe], Recipe] = lambda recipe: recipe  # what profile "paper" changes besides SIZES
     finish: Callable[..., None] = lambda model, faces, recipe, **run: None  # what is left after training; run: fit's out, resume, progress
 
+    @property
+    def shots(self) -> dict[str, Any]:
+        """How its faces are taken, whoever they are and however large: arguments of :meth:`FaceWorld.sample`."""
+        return {"expressions": self.expressions, "sitting": self.sitting, "yaw": (-self.yaw, self.yaw),
+                "pitch": (-self.pitch, self.pitch), "roll": (-self.roll, self.roll)}  # fmt: skip
+
 
 def _some(faces: Any, count: int) -> Any:
     return faces[torch.arange(min(count, len(faces)))]
@@ -195,9 +201,8 @@ def _made(recipe: Recipe) -> tuple[Any, nn.Module, dict[str, Any]]:
 
 def _cached(recipe: Recipe, count: int, start: int) -> FaceCache:
     return FaceWorld(recipe.world).cache(
-        count, recipe.size, start=start, people=None if recipe.sitting > 1 else recipe.people, expressions=recipe.expressions,
-        sitting=recipe.sitting, yaw=(-recipe.yaw, recipe.yaw), pitch=(-recipe.pitch, recipe.pitch), roll=(-recipe.roll, recipe.roll),
-    )  # fmt: skip
+        count, recipe.size, start=start, people=None if recipe.sitting > 1 else recipe.people, **recipe.shots
+    )
 
 
 def _on_others(model: nn.Module, faces: Any, recipe: Recipe) -> Callable[[nn.Module], float]:

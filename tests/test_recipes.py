@@ -52,6 +52,13 @@ def test_there_is_a_recipe_for_every_trained_file_in_the_order_of_what_they_need
     assert {recipe.world for name, recipe in RECIPES.items() if name != "judge"} == {1} and RECIPES["judge"].world == 2
 
 
+def test_its_shots_are_the_faces_it_is_trained_on(tiny):
+    recipe = replace(RECIPES["fvae"], faces=12, size=16)
+    trained_on = recipes._cached(recipe, recipe.faces, 0)[:12]
+    torch.testing.assert_close(trained_on.image, FaceWorld(recipe.world).sample(12, size=16, **recipe.shots).image, atol=0.01, rtol=0)
+    assert trained_on.pose.rad2deg().abs().amax(dim=0).le(torch.tensor([8.0, 8.0, 4.0]) + 1e-3).all()
+
+
 @pytest.mark.parametrize("name", RECIPES)
 def test_the_shipped_file_is_what_its_recipe_makes(name):
     if not shipped(name).exists():

@@ -1,6 +1,6 @@
 """The judge, the measures, the networks that sets are compared by, and what raters said."""
 from facelab.evaluation.features import Extractor, face_features, inception, mobilenet_v2
-from facelab.evaluation.judge import Judge, Verdict, judge
+from facelab.evaluation.judge import Judge, Levels, Verdict, judge
 from facelab.evaluation.measures import (
     InceptionScore,
     Probe,
@@ -17,9 +17,11 @@ from facelab.evaluation.measures import (
     ssim,
 )
 from facelab.evaluation.ratings import RatingError, contests, fool_rate, trueskill, wilson
+from facelab.evaluation.records import write_metrics
 
 __all__ = [
-    "Extractor", "InceptionScore", "Judge", "Probe", "RatingError", "Verdict", "contests", "diversity", "face_features",
+    "Extractor", "InceptionScore", "Judge", "Levels", "Probe", "RatingError", "Verdict", "contests", "diversity", "face_features",
     "fool_rate", "frechet", "frechet_distance", "gradient_energy", "histogram_entropy", "inception", "inception_score",
     "inter_ocular", "judge", "landmark_error", "linear_probe", "mobilenet_v2", "psnr", "ssim", "trueskill", "wilson",
+    "write_metrics",
 ]  # fmt: skip

@@ -40,6 +40,13 @@ class Verdict(NamedTuple):
     landmarks: Tensor  # (N,68,2) pixels of the pictures given
 
 
+class Levels(NamedTuple):
+    """What the judge says of N edits in K pictures each."""
+
+    level: Tensor  # (N,K) how far along the way to the expression: 0 at rest, 1 as people show it
+    likeness: Tensor  # (N,K) cosine of the identity with the edit's first picture's
+
+
 class _Stage(nn.Module):
     """Half the side, more channels, then a residual pair."""
 
@@ -135,6 +142,20 @@ class Judge(nn.Module):
         """The verdict on any number of pictures, in batches, without gradients."""
         said = [self(part) for part in image.split(batch)]
         return Verdict(*(torch.cat(parts) for parts in zip(*said, strict=True)))
+
+    def levels(self, steps: Tensor, rest: Tensor, shown: Tensor) -> Levels:
+        r"""How far an edit gets, and whether it stays the same person.
+
+        .. math:: \ell_i = \frac{(e_i - \bar e_{rest}) \cdot w}{w \cdot w}, \quad w = \bar e_{shown} - \bar e_{rest},
+
+        e the expression coefficients that the judge reads, the bars means over true pictures of people at rest and showing it.
+
+        Args: ``steps`` (N,K,3,H,W), the K pictures of every edit; ``rest``, ``shown`` (M,3,H,W).
+        """
+        start, goal = (self.look(pictures).expression.mean(dim=0) for pictures in (rest, shown))
+        said, way = self.look(steps.flatten(0, 1)), goal - start
+        expression, identity = (x.unflatten(0, steps.shape[:2]) for x in (said.expression, said.identity))
+        return Levels((expression - start) @ way / way.square().sum(), (identity * identity[:, :1]).sum(dim=2))
 
     @torch.no_grad()
     def features(self, image: Tensor, batch: int = 256) -> Tensor:

@@ -107,6 +107,20 @@ def test_landmarks_are_pixels_of_the_picture_given(faces, small):
     torch.testing.assert_close(larger.landmarks, 2 * found.landmarks + 0.5, atol=0.3, rtol=0)
 
 
+def test_levels_are_the_projection_on_the_way_from_rest_to_the_expression(faces, small):
+    rest, shown = small.eval().look(faces.image[:4]), small.look(faces.image[4:])
+    way = shown.expression.mean(dim=0) - rest.expression.mean(dim=0)
+    steps = torch.stack([faces.image[:4], faces.image[4:]], dim=1)
+    level, likeness = small.levels(steps, faces.image[:4], faces.image[4:])
+    assert level.shape == likeness.shape == (4, 2)
+    torch.testing.assert_close(level.mean(dim=0), torch.tensor([0.0, 1.0]), atol=1e-4, rtol=0)  # true pictures are 0 and 1 on average
+    for k, said in enumerate((rest, shown)):
+        alone = [(e - rest.expression.mean(dim=0)).dot(way) / way.dot(way) for e in said.expression]
+        torch.testing.assert_close(level[:, k], torch.stack(alone), atol=1e-4, rtol=0)
+    torch.testing.assert_close(likeness[:, 0], torch.ones(4))
+    torch.testing.assert_close(likeness[:, 1], (rest.identity * shown.identity).sum(dim=1))
+
+
 def test_every_head_learns(faces, small):
     torch.manual_seed(0)
     small.train()

@@ -43,6 +43,22 @@ def test_strings_are_the_models_directions(puppet, world):
     assert "facelab-puppet" in puppet.view._dom_classes
 
 
+def test_a_puppet_shows_what_it_is_asked_to_show(world):
+    seen = []
+
+    def panels(posed):
+        seen.append(posed)
+        return posed.image[0], -posed.image[0], posed.face_mask[0]
+
+    puppet = Puppet(world, world.sample(1, size=32, start=2), size=48, panels=panels)
+    assert len(puppet.view.children[0].children[:-1]) == 3 and puppet.paint is None
+    before = [child.value for child in puppet.view.children[0].children[:-1]]
+    puppet.sliders["yaw"].value = 40
+    after = [child.value for child in puppet.view.children[0].children[:-1]]
+    assert all(a != b for a, b in zip(before, after, strict=True))
+    assert seen[-1].size == 48 and torch.rad2deg(seen[-1].pose[0, 0]).item() == pytest.approx(40)
+
+
 @pytest.mark.parametrize("string", ["jaw_open", "blink_left", "shape_0", "yaw"])
 def test_pulling_a_string_moves_face_and_map_and_letting_go_moves_them_back(puppet, string):
     before = shown(puppet)

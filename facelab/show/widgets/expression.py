@@ -25,16 +25,16 @@ class ExpressionEditor:
     Args:
         model: a :class:`facelab.papers.fvae.Model` that remembers ``neutral`` and at least one other expression.
         image: (1,3,H,W), as large as the model's pictures.
-        reach: displacement that the flow's colours show at full strength, pixels.
 
     Attributes: ``sliders``: expression -> slider; ``view``: what a notebook displays; its CSS class is ``facelab-expression``.
     Raises: PairError for a model without expressions, ShapeError for another size.
     """
 
     SIDE = 192
+    REACH = 0.09  # displacement that the flow's colours show at full strength, of the side
 
-    def __init__(self, model: Any, image: Tensor, reach: float = 6.0):
-        self.model, self.reach = model, reach
+    def __init__(self, model: Any, image: Tensor):
+        self.model = model
         model.place("neutral")  # its error says what to do with a model that remembers nothing
         self.directions = {name: model.direction(name, "neutral") for name in model.expressions if name != "neutral"}
         self.sliders = {name: string(name, -1, 2, 0.1) for name in self.directions}
@@ -60,7 +60,7 @@ class ExpressionEditor:
         with torch.inference_mode():
             flow, sure = self.model.flow(self.image, code), self.model.confidence(self.image, code)
             edit = warp(self.image, flow)
-        panels = (to_pixels(self.image[0]), to_pixels(edit[0]), flow_colours(flow[0], self.reach), to_pixels(sure[0]))
+        panels = (to_pixels(self.image[0]), to_pixels(edit[0]), flow_colours(flow[0], self.REACH * flow.shape[-1]), to_pixels(sure[0]))
         levels = chart(shares(grey(self.image[0])), shares(grey(edit[0])), self.SIDE, "levels: source (line), edit")
         return np.concatenate([*(resize(panel, self.SIDE) for panel in panels), levels], axis=1)
 

@@ -1,12 +1,14 @@
 """A face on strings."""
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import ipywidgets as widgets
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from facelab.core import ShapeError
 from facelab.faces import FaceBatch, FaceWorld
@@ -26,18 +28,21 @@ class Puppet:
     Args:
         world: whose faces; face: a batch of one of that world, whose paint, light and background are worn.
         size: side of the picture in pixels.
+        panels: posed face (a batch of one, of ``size``) -> the pictures to show of it; None: the face and its boundary map.
 
     Attributes:
         sliders: name -> slider; the expression directions by their names, ``shape_0`` … in standard deviations, yaw, pitch, roll in
             degrees.
-        paint: checkbox; without it the same shape is shown as clay.
+        paint: checkbox; without it the same shape is shown as clay. None with ``panels``.
         view: what a notebook displays; its CSS class is ``facelab-puppet``.
     """
 
-    def __init__(self, world: FaceWorld, face: FaceBatch, size: int = 192):
+    def __init__(
+        self, world: FaceWorld, face: FaceBatch, size: int = 192, panels: Callable[[FaceBatch], Sequence[Tensor | NDArray]] | None = None
+    ):
         if len(face) != 1:
             raise ShapeError(f"a puppet is one face, got {len(face)}: index the batch first")
-        self.world, self.size = world, size
+        self.world, self.size, self.panels = world, size, panels
         self.face = replace(face, camera=torch.tensor([[1 / 30, 0.5, 0.52]]), gaze=torch.zeros(1, 2))
         identity, pose = face.identity_coefficients[0], torch.zeros(3)
         groups = {
@@ -47,14 +52,17 @@ class Puppet:
         }
         self.sliders = {name: slider for group in groups.values() for name, slider in group.items()}
         self._rest = {name: slider.value for name, slider in self.sliders.items()}
-        self.paint = widgets.Checkbox(value=True, description="paint", indent=False, layout=widgets.Layout(width="6em"))
+        self.paint = None
+        if panels is None:
+            self.paint = widgets.Checkbox(value=True, description="paint", indent=False, layout=widgets.Layout(width="6em"))
         reset = widgets.Button(description="let go", tooltip="back to rest", layout=widgets.Layout(width="6em"))
-        self._pictures = [widgets.Image(format="jpeg", width=256, height=256) for _ in range(2)]
+        controls = [control for control in (self.paint, reset) if control]
+        self._pictures = [widgets.Image(format="jpeg", width=256, height=256) for _ in self.draw()]
         strings = widgets.Tab([widgets.GridBox([*group.values()], layout=SPACED) for group in groups.values()], titles=[*groups])
         strings.layout.max_width = "68em"
-        self.view = widgets.VBox([widgets.HBox([*self._pictures, widgets.VBox([self.paint, reset])]), strings])
+        self.view = widgets.VBox([widgets.HBox([*self._pictures, widgets.VBox(controls)]), strings])
         self.view.add_class("facelab-puppet")
-        for control in (*self.sliders.values(), self.paint):
+        for control in (*self.sliders.values(), *controls[:-1]):
             control.observe(self._redraw, "value")
         reset.on_click(self._let_go)
         self._redraw()
@@ -76,9 +84,11 @@ class Puppet:
         state = {"identity_coefficients": identity, "expression_coefficients": expression, "pose": pose}
         return self.world.rerender(self.face, **state, size=size)
 
-    def draw(self, *, paint: bool = True, **strings: float) -> tuple[NDArray, NDArray]:
-        """(face, boundary map), each uint8 (size,size,3), strings as in :meth:`posed`: ``puppet.draw(jaw_open=1, yaw=-30)``."""
+    def draw(self, *, paint: bool = True, **strings: float) -> tuple[NDArray, ...]:
+        """Face and boundary map, or its panels, each uint8 (H,W,3), strings as in :meth:`posed`: ``puppet.draw(jaw_open=1, yaw=-30)``."""
         posed = self.posed(self.size, **strings)
+        if self.panels is not None:
+            return tuple(to_pixels(panel) for panel in self.panels(posed))
         return (to_pixels(posed.image[0]) if paint else self._clay(posed)), to_pixels(boundary_map(posed.landmarks, self.size)[0])
 
     def _clay(self, posed: FaceBatch) -> NDArray:
@@ -90,7 +100,7 @@ class Puppet:
     def _redraw(self, change: Any = None) -> None:
         if self._rest is None:
             return
-        drawn = self.draw(paint=self.paint.value, **{name: slider.value for name, slider in self.sliders.items()})
+        drawn = self.draw(paint=self.paint is None or self.paint.value, **{name: slider.value for name, slider in self.sliders.items()})
         for picture, pixels in zip(self._pictures, drawn, strict=True):
             picture.value = jpeg(pixels)
 

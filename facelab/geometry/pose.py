@@ -1,0 +1,94 @@
+r"""A 3D face in a picture: what moves it, where its vertices then lie, and the states between two."""
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from scipy.spatial.transform import Rotation
+from torch import Tensor
+
+from facelab.core import ShapeError
+from facelab.geometry.morphable import MorphableModel
+
+PIVOT = (0.0, -0.6, -6.5)
+"""The point of the head frame, cm, about which a head turns and which the camera places: between the ears."""
+
+
+class Parameters(NamedTuple):
+    """P of F3A-GAN: N faces of a morphable model before a camera. A FaceBatch of made faces has fields of these names and units."""
+
+    identity_coefficients: Tensor  # (N,K) alpha_id
+    expression_coefficients: Tensor  # (N,E) alpha_exp
+    pose: Tensor  # (N,3) r: yaw, pitch, roll, radians
+    camera: Tensor  # (N,3) s and t: sides of the picture per cm; where the pivot lies, (x, y) over the side
+
+    @classmethod
+    def of(cls, faces: Any) -> Parameters:
+        """The exact ones of made faces. Raises MissingTruthError for photographs."""
+        return cls(*faces.require(*cls._fields))
+
+
+def rotation(pose: Tensor) -> Tensor:
+    r"""Euler angles -> rotation matrices :math:`R = R_{roll} R_{pitch} R_{yaw}`.
+
+    Args: ``pose`` (N,3) yaw, pitch, roll in radians: positive yaw turns the face to the picture's right, pitch up, roll clockwise.
+    Returns (N,3,3) in the dtype given; differentiable. Raises ShapeError.
+    """
+    if pose.ndim != 2 or pose.shape[1] != 3:
+        raise ShapeError(f"a pose is (N, 3): yaw, pitch, roll in radians, got {tuple(pose.shape)}")
+    (cy, cp, cr), (sy, sp, sr) = pose.cos().T, pose.sin().T
+    one, zero = torch.ones_like(cy), torch.zeros_like(cy)
+    matrix = lambda *rows: torch.stack([torch.stack(row, dim=-1) for row in rows], dim=-2)  # noqa: E731
+    yaw = matrix((cy, zero, sy), (zero, one, zero), (-sy, zero, cy))
+    pitch = matrix((one, zero, zero), (zero, cp, sp), (zero, -sp, cp))
+    roll = matrix((cr, sr, zero), (-sr, cr, zero), (zero, zero, one))
+    return roll @ pitch @ yaw
+
+
+def euler_angles(turn: Tensor) -> Tensor:
+    """Rotation matrices (N,3,3) -> (N,3) yaw, pitch, roll in radians, pitch within a quarter turn; what :func:`rotation` undoes."""
+    return torch.stack([
+        torch.atan2(-turn[:, 2, 0], turn[:, 2, 2]), torch.asin((-turn[:, 2, 1]).clamp(-1, 1)), torch.atan2(turn[:, 0, 1], turn[:, 1, 1]),
+    ], dim=1)  # fmt: skip
+
+
+def place(model: MorphableModel, parameters: Parameters, size: int) -> Tensor:
+    r"""Where a face's vertices lie in a picture.
+
+    .. math:: X = s\,R\,(\bar X + A_{id}\alpha_{id} + A_{exp}\alpha_{exp} - c) + t, \qquad X_{2D} = \mathrm{Pr} \circ X
+
+    with c the pivot, s and t in pixels of a picture of ``size``, and y turned down, as pixels count.
+
+    Returns: (N,V,3) pixels; (x, y) is the orthographic projection, z the depth in the same unit, larger is nearer.
+    Raises: ShapeError. Source: F3A-GAN (Wu et al., IEEE TIP 2021), Eqs. 1 and 2.
+    """
+    shape = model.shape(parameters.identity_coefficients, parameters.expression_coefficients)
+    camera = parameters.camera
+    if camera.shape != parameters.pose.shape:
+        raise ShapeError(f"a camera is (N, 3): scale, x, y, one for each pose, got {tuple(camera.shape)}")
+    scale, middle = size * camera[:, None, :1], size * camera[:, None, 1:] - 0.5
+    turned = scale * ((shape - torch.tensor(PIVOT).to(shape)) @ rotation(parameters.pose).mT)
+    return torch.cat([middle + turned[..., :2] * turned.new_tensor([1.0, -1.0]), turned[..., 2:]], dim=-1)
+
+
+def between(source: Parameters, target: Parameters, t: float, turn: str = "euler") -> Parameters:
+    r"""A state on the way from the source (t = 0) to the target (t = 1).
+
+    .. math:: P_t = (1 - t)\,P_s + t\,P_t
+
+    Shapes are linear in their coefficients, turns are not in their angles: ``turn`` "euler" goes a straight line in angles, the shorter
+    way round; "slerp" turns about one axis at one speed.
+
+    Raises ShapeError for another ``turn``. Source: F3A-GAN Eq. 3, whose theta is 1 - t: the paper counts from the target.
+    """
+    identity, expression, pose, camera = (torch.lerp(a, b, t) for a, b in zip(source, target, strict=True))
+    if turn == "euler":
+        way = torch.remainder(target.pose - source.pose + torch.pi, 2 * torch.pi) - torch.pi
+        pose = source.pose + t * way
+    elif turn == "slerp":
+        first = Rotation.from_matrix(rotation(source.pose.detach().cpu().double()).numpy())
+        way = first.inv() * Rotation.from_matrix(rotation(target.pose.detach().cpu().double()).numpy())
+        pose = euler_angles(torch.from_numpy((first * Rotation.from_rotvec(t * way.as_rotvec())).as_matrix())).to(source.pose)
+    else:
+        raise ShapeError(f'turn must be "euler" or "slerp", got {turn!r}')
+    return Parameters(identity, expression, pose, camera)

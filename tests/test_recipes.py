@@ -85,6 +85,9 @@ def test_a_recipe_trains_and_its_file_opens(tiny, tmp_path, name):
     if name.startswith("fvae"):
         assert network.known.tolist() == [e in RECIPES[name].expressions for e in EXPRESSIONS], "codes of all expressions it saw"
         assert (tmp_path / "run" / "mask" / LOG).exists() == (name == "fvae"), "the mask learns afterwards"
+    if name == "fvae":
+        calm, all_ = (json.loads((tmp_path / "run" / part / "run.json").read_text())["faces"] for part in ("calm", ""))
+        assert calm == all_ * 4 // 6, "at first without surprise and scream"
 
 
 def test_the_papers_profile_of_fvae_is_the_printed_one():
@@ -92,6 +95,7 @@ def test_the_papers_profile_of_fvae_is_the_printed_one():
     assert (recipe.batch, recipe.learning_rate, recipe.betas, recipe.clip_value) == (64, 3e-4, (0.9, 0.999), 5.0)  # 5.4
     config = recipe.make(FaceWorld(0).sample(2, size=16, sitting=2), recipe).config
     assert (config.size, config.width, config.prior_weight, config.head) == (128, 1.0, 0.003, "residual")
+    assert not config.relative and recipe.begin is RECIPES["judge"].begin, "Z as it is, all expressions at once"
 
 
 def test_a_run_is_neither_overwritten_nor_lost(tiny, tmp_path):

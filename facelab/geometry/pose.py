@@ -4,10 +4,11 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import torch
+from scipy.optimize import least_squares
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
-from facelab.core import ShapeError
+from facelab.core import LandmarkError, ShapeError
 from facelab.geometry.morphable import MorphableModel
 
 PIVOT = (0.0, -0.6, -6.5)
@@ -92,3 +93,57 @@ def between(source: Parameters, target: Parameters, t: float, turn: str = "euler
     else:
         raise ShapeError(f'turn must be "euler" or "slerp", got {turn!r}')
     return Parameters(identity, expression, pose, camera)
+
+
+CONTOUR = slice(0, 17)
+
+
+def fit_landmarks(model: MorphableModel, landmarks: Tensor, size: int, *, identity: int = 40, noise: float = 0.01) -> Parameters:
+    r"""The face whose landmarks lie nearest to those given, among likely faces: regularised least squares, one face at a time.
+
+    .. math:: \min_P \sum_l \Big\lVert \frac{w_l\,(X_{2D}(P)[l] - \hat M_l)}{\nu} \Big\rVert^2 + \lVert\alpha_{id}\rVert^2
+        + \Big\lVert\frac{\alpha_{exp}}{0.3}\Big\rVert^2
+
+    with :math:`\nu` pixels of ``noise``; the contour's weights w are a half, since detectors slide along it.
+
+    Args:
+        landmarks: (N,68,2) pixels of pictures of ``size``.
+        identity: how many identity coefficients, those of the largest spread; the others stay 0.
+        noise: how far landmarks are trusted, as a share of the side.
+
+    Returns: Parameters of N faces, float32.
+    Raises: LandmarkError for landmarks that are not finite or all in one place; ShapeError.
+    Source: the baseline that a regressor must beat; Blanz and Vetter (SIGGRAPH 1999) fit to pixels as well.
+    """
+    if landmarks.ndim != 3 or landmarks.shape[1:] != (68, 2):
+        raise ShapeError(f"landmarks must be (N, 68, 2) pixels, got {tuple(landmarks.shape)}")
+    if not landmarks.isfinite().all() or (landmarks.std(dim=1) < 1e-3 * size).any():
+        raise LandmarkError("landmarks to fit a face to must be finite and not all in one place")
+    K, E = min(identity, len(model.identity_basis)), len(model.expression_basis)
+    few = MorphableModel(
+        model.mean[model.landmarks].double(), torch.zeros(1, 3, dtype=torch.long), torch.arange(68),
+        model.identity_basis[:K, model.landmarks].double(), model.expression_basis[:, model.landmarks].double(), model.expression_names,
+        torch.zeros(68),
+    )  # fmt: skip
+    weight = torch.ones(68, 1, dtype=torch.float64)
+    weight[CONTOUR] = 0.5
+
+    def unpacked(x: Tensor) -> Parameters:
+        alpha, beta, pose, camera = x.split([K, E, 3, 3])
+        return Parameters(alpha[None], 0.3 * beta[None], pose[None], camera[None] * camera.new_tensor([0.1, 1, 1]))
+
+    found = []
+    for marks in landmarks.detach().cpu().double():
+        def residuals(x: Tensor, marks: Tensor = marks) -> Tensor:
+            off = (place(few, unpacked(x), size)[0, :, :2] - marks) * weight / (noise * size)
+            return torch.cat([off.flatten(), x[: K + E]])
+
+        start = torch.zeros(K + E + 6, dtype=torch.float64)
+        spread = few.mean[:, :2].std(dim=0).norm() * size  # a frontal face of the same spread, at the same place
+        start[-3] = 10 * (marks - marks.mean(dim=0)).std(dim=0).norm() / spread
+        start[-2:] = (marks.mean(dim=0) + 0.5) / size
+        best = least_squares(lambda x, f=residuals: f(torch.from_numpy(x)).numpy(), start.numpy(), method="lm")
+        found.append(unpacked(torch.from_numpy(best.x)))
+    joined = Parameters(*(torch.cat(parts).float() for parts in zip(*found, strict=True)))
+    rest = torch.zeros(len(landmarks), len(model.identity_basis) - K)
+    return joined._replace(identity_coefficients=torch.cat([joined.identity_coefficients, rest], dim=1))

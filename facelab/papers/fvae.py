@@ -6,7 +6,9 @@ Derived in notebooks 06 and 07.
 Departures: a width multiplier on the printed channels; the flow head says where to sample *relative to* each pixel (the printed absolute
 coordinates start at the middle of the picture everywhere, and never reach its corners: ``head="absolute"``); coherence is of the
 displacement, in pixels, not of absolute coordinates, and its weight ours: the printed one is next to nothing (notebook 07). Fig. 3 does
-not print which features are joined where: its parameter count decided; nor biases: the codes' noise begins small.
+not print which features are joined where: its parameter count decided; nor biases: the codes' noise begins small. And g reads how the
+code differs from the source's own, ``relative``: who it is, the light and the wall cancel, and a smile, small beside the differences
+between people, is found at all (notebook 07).
 """
 from __future__ import annotations
 
@@ -38,6 +40,7 @@ class Config:
     width: float = 1.0  # multiplies the channels of Fig. 3: 32 at the picture's side, doubled at every halving
     head: str = "residual"  # where to sample: tanh is a displacement; "absolute": coordinates (5.3); "rgb": no flow, the VAE of 6.1
     reach: float = 0.1  # longest displacement of the residual head, of the side
+    relative: bool = True  # g and M read how a code differs from the source's own, Z - Z(S); False, as printed: Z
     prior_weight: float = 0.003  # lambda_1; 5.4
     coherence_weight: float = 0.01  # lambda_2, of displacements in pixels; printed (5.4): 0.001 in [-1, 1], 2.5e-7 in pixels at 128
     alpha: float = 10.0  # Eq. 6, not printed; colours in [-1, 1]
@@ -86,8 +89,12 @@ class Ladder(nn.Module):
         return found
 
 
+Seen = tuple[list[Tensor], Tensor | None]
+"""What there is to know of a source: its features at every level, and its own code, with which others are compared (None: as they are)."""
+
+
 class Up(nn.Module):
-    """Code (N,C_L,4,4) and the source's features -> (N,out,H,W) before any tanh or sigmoid; the source's features join at every level."""
+    """Code (N,C_L,4,4) and source -> (N,out,H,W) before any tanh or sigmoid; the source's features join at every level."""
 
     def __init__(self, channels: list[int], out: int):
         super().__init__()
@@ -98,7 +105,9 @@ class Up(nn.Module):
         self.head = nn.Conv2d(2 * channels[0], out, 5, padding=2)
         _begin(self.head)
 
-    def forward(self, code: Tensor, features: list[Tensor]) -> Tensor:
+    def forward(self, code: Tensor, seen: Seen) -> Tensor:
+        features, own = seen
+        code = code if own is None else code - own
         x = self.fuse(torch.cat([code, features[-1]], dim=1))  # (N,C_L,4,4)
         for layer, feature in zip(self.up, features[::-1], strict=False):
             x = layer(torch.cat([x, feature], dim=1))  # (N,C_l,2h,2w)
@@ -121,7 +130,7 @@ class Model(nn.Module):
         self.mean, self.log_var = (nn.Conv2d(deepest, deepest, 3, padding=1) for _ in range(2))
         for layer in (self.mean, self.log_var):
             _begin(layer)
-        nn.init.constant_(self.log_var.bias, -4.0)  # codes begin with little noise: at 0 the decoder learns to do without them
+        nn.init.constant_(self.log_var.bias, -8.0)  # codes begin with little noise: at 0 the decoder learns to do without them
         self.source, self.up = Ladder(channels), Up(channels, 3 if config.head == "rgb" else 2)
         if config.head != "rgb":
             self.mask = nn.ModuleDict({"source": Ladder(channels), "up": Up(channels, 1)})
@@ -136,19 +145,23 @@ class Model(nn.Module):
         deepest = self.target(image)[-1]
         return self.mean(deepest), self.log_var(deepest).clamp(-12, 6)
 
-    def _flow(self, code: Tensor, features: list[Tensor]) -> Tensor:
-        out, side = torch.tanh(self.up(code, features).float()), self.config.size
+    def _look(self, source: Tensor, ladder: Ladder) -> Seen:
+        """What g or M knows of its source before a code comes."""
+        return ladder(source), self._code(source)[0] if self.config.relative else None
+
+    def _flow(self, code: Tensor, seen: Seen) -> Tensor:
+        out, side = torch.tanh(self.up(code, seen).float()), self.config.size
         if self.config.head == "residual":
             return out * (self.config.reach * side)
         place = torch.linspace(-1, 1, side, device=out.device)  # corners are -1 and 1
         own = torch.stack(torch.meshgrid(place, place, indexing="xy"))
         return (out - own) * ((side - 1) / 2)
 
-    def _made(self, source: Tensor, code: Tensor, features: list[Tensor]) -> tuple[Tensor, Tensor | None]:
-        """g(S, Z), from the source and its features, and the displacement by which it came about."""
+    def _made(self, source: Tensor, code: Tensor, seen: Seen) -> tuple[Tensor, Tensor | None]:
+        """g(S, Z), from the source and what is known of it, and the displacement by which it came about."""
         if self.config.head == "rgb":
-            return torch.tanh(self.up(code, features)), None
-        displacement = self._flow(code, features)
+            return torch.tanh(self.up(code, seen)), None
+        displacement = self._flow(code, seen)
         return warp(source, displacement), displacement
 
     # --------------------------------------------------------------------------------------------------------------------- training
@@ -183,7 +196,7 @@ class Model(nn.Module):
         """
         source, target = batch["source"], batch["target"]
         mean, log_var = self._code(target)
-        made, displacement = self._made(source, mean + (log_var / 2).exp() * batch["noise"], self.source(source))
+        made, displacement = self._made(source, mean + (log_var / 2).exp() * batch["noise"], self._look(source, self.source))
         terms = {
             "pixels": (target - made).square().sum() / len(target),
             "prior": -self.config.prior_weight * (1 + log_var - mean.square() - log_var.exp()).sum() / len(target),
@@ -219,26 +232,27 @@ class Model(nn.Module):
         """Source pictures (N,3,H,W), codes (N,C,4,4) -> backward displacement (N,2,H,W), pixels. ShapeError for the head ``rgb``."""
         if self.config.head == "rgb":
             raise ShapeError('a model with the head "rgb" paints and moves nothing: it has no flow')
-        return self._flow(code, self.source(self._checked(source)))
+        return self._flow(code, self._look(self._checked(source), self.source))
 
     @torch.no_grad()
     def decode(self, source: Tensor, code: Tensor) -> Tensor:
         """g(S, Z): source pictures and codes -> (N,3,H,W)."""
-        return self._made(source, code, self.source(self._checked(source)))[0]
+        return self._made(source, code, self._look(self._checked(source), self.source))[0]
 
     @torch.no_grad()
     def confidence(self, source: Tensor, code: Tensor) -> Tensor:
         """M(S, Z): how likely g(S, Z) is right at each pixel, (N,1,H,W) in [0, 1]; 3.2."""
-        return torch.sigmoid(self._mask(code, self._mask_features(self._checked(source))))
+        return torch.sigmoid(self._mask(code, self._mask_look(self._checked(source))))
 
-    def _mask_features(self, source: Tensor) -> list[Tensor]:
+    def _mask_look(self, source: Tensor) -> Seen:
         if self.config.head == "rgb":
             raise ShapeError('a model with the head "rgb" has no confidence mask')
-        return self.mask["source"](source)
+        features, own = self._look(source, self.mask["source"])
+        return features, own if own is None else own.detach()  # f is frozen when the mask learns
 
-    def _mask(self, code: Tensor, features: list[Tensor]) -> Tensor:
+    def _mask(self, code: Tensor, seen: Seen) -> Tensor:
         """Logits of M."""
-        return self.mask["up"](code, features).float()
+        return self.mask["up"](code, seen).float()
 
     @property
     def expressions(self) -> list[str]:
@@ -267,8 +281,8 @@ class Model(nn.Module):
         Args: ``source`` (N,3,H,W); ``direction`` (C,4,4) or (N,C,4,4), see :meth:`direction`, negative to suppress, longer to magnify;
         ``steps`` K. Returns (N,K+1,3,H,W); number 0, which the paper leaves out, is what the network makes of the source itself.
         """
-        code, features = self.encode(source)[0], self.source(source)
-        return torch.stack([self._made(source, code + part * direction, features)[0] for part in _parts(steps)], dim=1)
+        code, seen = self.encode(source)[0], self._look(source, self.source)
+        return torch.stack([self._made(source, code + part * direction, seen)[0] for part in _parts(steps)], dim=1)
 
     @torch.no_grad()
     def interpolate(self, a: Tensor, b: Tensor, steps: int = 4, *, blend: str = "softmax") -> Tensor:
@@ -284,12 +298,12 @@ class Model(nn.Module):
         Args: ``a``, ``b`` (N,3,H,W); ``steps`` K. Returns (N,K+1,3,H,W).
         """
         first, second = self.encode(a)[0], self.encode(b)[0]
-        features, masks = [self.source(x) for x in (a, b)], [self._mask_features(x) for x in (a, b)]
+        sources, masks = [self._look(x, self.source) for x in (a, b)], [self._mask_look(x) for x in (a, b)]
         out = []
         for t in _parts(steps):
             code = torch.lerp(first, second, t)
             weight = blend_weights(torch.stack([self._mask(code, seen) for seen in masks]), blend)
-            made = [self._made(source, code, seen)[0] for source, seen in zip((a, b), features, strict=True)]
+            made = [self._made(source, code, seen)[0] for source, seen in zip((a, b), sources, strict=True)]
             out.append(weight[0] * made[0] + weight[1] * made[1])
         return torch.stack(out, dim=1)
 
@@ -344,7 +358,7 @@ class Confidence(nn.Module):
             part.eval()  # the mask, a part of the model too, is in training
         mean, log_var = model._code(batch["target"])
         code = mean + (log_var / 2).exp() * batch["noise"]
-        made, _ = model._made(batch["source"], code, model.source(batch["source"]))
+        made, _ = model._made(batch["source"], code, model._look(batch["source"], model.source))
         return (batch["target"] - made).square().sum(dim=1, keepdim=True), code  # (N,1,H,W)
 
     def losses(self, batch: Mapping[str, Tensor], player: str = "mask") -> dict[str, Tensor]:
@@ -352,7 +366,7 @@ class Confidence(nn.Module):
             error, code = self._error(batch)
             label = (-error / self.beta).exp()
         model = self._given[0]
-        logits = model._mask(code, model._mask_features(batch["source"]))
+        logits = model._mask(code, model._mask_look(batch["source"]))
         return {"mask": F.binary_cross_entropy_with_logits(logits, label, reduction="sum") / len(label)}
 
 

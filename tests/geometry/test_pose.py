@@ -4,12 +4,12 @@ import pytest
 import torch
 from stand_ins import seeded
 
-from facelab.core import MissingTruthError, ShapeError, assets_folder
+from facelab.core import LandmarkError, MissingTruthError, ShapeError, assets_folder
 from facelab.evaluation import psnr
 from facelab.faces import FaceBatch, FaceWorld
 from facelab.faces.world import sampling
 from facelab.geometry import MorphableModel, facial_flow, rasterize, warp
-from facelab.geometry.pose import PIVOT, Parameters, between, euler_angles, place, rotation
+from facelab.geometry.pose import PIVOT, Parameters, between, euler_angles, fit_landmarks, place, rotation
 
 
 @pytest.fixture(scope="module")
@@ -131,6 +131,32 @@ def test_slerp_turns_at_one_speed_and_euler_does_not():
         speeds[turn] = torch.stack(angles)
     assert speeds["slerp"].std() < 1e-3 < 0.01 < speeds["euler"].std()
     assert speeds["slerp"].sum() < speeds["euler"].sum()  # the shortest way
+
+
+# --- landmarks -> parameters -----------------------------------------------------------------------------------------------------
+
+def test_a_face_is_fitted_to_its_landmarks(world, faces):
+    """A rival: the mean face, moved and scaled as the first guess is."""
+    found = fit_landmarks(world.model, faces.landmarks, 96)
+    mine, true = place(world.model, found, 96), place(world.model, Parameters.of(faces), 96)
+    off = lambda x: (x - true)[:, world.model.parts == 0, :2].norm(dim=2).median().item()  # noqa: E731
+    assert (mine[:, world.model.landmarks, :2] - faces.landmarks).norm(dim=2).mean() < 0.5
+    assert torch.rad2deg((found.pose - faces.pose).abs()).max() < 3 and off(mine) < 1
+    mean = place(world.model, found._replace(identity_coefficients=0 * found.identity_coefficients), 96)
+    assert off(mine) < 0.6 * off(mean)
+
+
+def test_the_likelier_face_is_taken_when_landmarks_are_not_trusted(world, faces):
+    sure, unsure = (fit_landmarks(world.model, faces.landmarks[:1], 96, noise=noise) for noise in (0.01, 0.1))
+    assert unsure.identity_coefficients.norm() < 0.7 * sure.identity_coefficients.norm()
+
+
+def test_wrong_landmarks_are_named(world, faces):
+    with pytest.raises(ShapeError, match="68"):
+        fit_landmarks(world.model, faces.landmarks[:, :5], 96)
+    for bad in (faces.landmarks * float("nan"), 0 * faces.landmarks):
+        with pytest.raises(LandmarkError, match="one place"):
+            fit_landmarks(world.model, bad, 96)
 
 
 def test_wrong_inputs_are_named(world, faces):

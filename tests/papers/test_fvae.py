@@ -111,6 +111,17 @@ def test_what_is_made_is_the_source_warped(model, faces):
     torch.testing.assert_close(model.decode(faces.image, code), warp(faces.image, displacement))
 
 
+def test_g_and_m_read_how_a_code_differs_from_the_sources_own(build, faces):
+    relative, printed = build(), build(relative=False)
+    printed.load_state_dict(relative.state_dict())
+    code = relative.encode(faces.image.flip(0))[0]
+    apart = code - relative.encode(faces.image)[0]
+    for verb in ("flow", "decode", "confidence"):
+        made = getattr(relative, verb)(faces.image, code)
+        torch.testing.assert_close(made, getattr(printed, verb)(faces.image, apart))
+        assert (made - getattr(printed, verb)(faces.image, code)).abs().max() > 0.01
+
+
 # --- training --------------------------------------------------------------------------------------------------------------------
 
 def test_all_ordered_pairs_of_two_expressions_of_one_person(faces):

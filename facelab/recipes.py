@@ -97,7 +97,7 @@ def _fvae(**config: Any) -> Callable[[Any, Recipe], nn.Module]:
 
 
 def _begin_fvae(model: fvae.Model, faces: Any, recipe: Recipe, *, out: Path, resume: bool, progress: bool) -> None:
-    """A third of the steps more, without the mouths that open: beside their errors, several times as large, no smile is ever learnt (07)."""
+    """A third of the steps more, without the mouths that open: beside their errors, several times as large, no smile is learnt (07)."""
     if model.config.head == "rgb":
         return
     calm = torch.tensor([EXPRESSIONS.index(name) for name in recipe.expressions if name not in ("surprise", "scream")])

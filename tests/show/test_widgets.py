@@ -314,7 +314,8 @@ def test_the_editor_shows_the_edit_of_algorithm_1(editor):
     assert np.abs(panels[1].astype(int) - resize(show.to_pixels(edit), side)).max() <= 1
     assert np.array_equal(panels[0], resize(show.to_pixels(editor.image[0]), side))
     code = editor.code + direction
-    assert np.array_equal(panels[2], resize(show.flow_colours(model.flow(editor.image, code)[0], editor.reach), side))
+    full = editor.REACH * editor.image.shape[-1]
+    assert np.array_equal(panels[2], resize(show.flow_colours(model.flow(editor.image, code)[0], full), side))
     assert np.array_equal(panels[3], resize(show.to_pixels(model.confidence(editor.image, code)[0]), side))
     assert not np.array_equal(drawn, editor.draw(smile=-1)) and not np.array_equal(drawn, editor.draw(surprise=1.5))
 

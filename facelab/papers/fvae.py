@@ -12,7 +12,7 @@ between people, is found at all (notebook 07).
 """
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -145,9 +145,11 @@ class Model(nn.Module):
         deepest = self.target(image)[-1]
         return self.mean(deepest), self.log_var(deepest).clamp(-12, 6)
 
-    def _look(self, source: Tensor, ladder: Ladder) -> Seen:
-        """What g or M knows of its source before a code comes."""
-        return ladder(source), self._code(source)[0] if self.config.relative else None
+    def _look(self, source: Tensor, ladder: Ladder, own: Tensor | None = None) -> Seen:
+        """What g or M knows of its source before a code comes; ``own``: the source's code, where it is known already."""
+        if not self.config.relative:
+            return ladder(source), None
+        return ladder(source), self._code(source)[0] if own is None else own
 
     def _flow(self, code: Tensor, seen: Seen) -> Tensor:
         out, side = torch.tanh(self.up(code, seen).float()), self.config.size
@@ -244,11 +246,18 @@ class Model(nn.Module):
         """M(S, Z): how likely g(S, Z) is right at each pixel, (N,1,H,W) in [0, 1]; 3.2."""
         return torch.sigmoid(self._mask(code, self._mask_look(self._checked(source))))
 
-    def _mask_look(self, source: Tensor) -> Seen:
+    def _mask_look(self, source: Tensor, own: Tensor | None = None) -> Seen:
         if self.config.head == "rgb":
             raise ShapeError('a model with the head "rgb" has no confidence mask')
-        features, own = self._look(source, self.mask["source"])
+        features, own = self._look(source, self.mask["source"], own)
         return features, own if own is None else own.detach()  # f is frozen when the mask learns
+
+    @torch.no_grad()
+    def moves(self, source: Tensor) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+        """Code -> (:meth:`flow`, :meth:`confidence`) of one source, looked at once: for a widget, which asks again and again."""
+        own = self.encode(source)[0]
+        seen, masked = self._look(source, self.source, own), self._mask_look(source, own)
+        return torch.no_grad()(lambda code: (self._flow(code, seen), torch.sigmoid(self._mask(code, masked))))
 
     def _mask(self, code: Tensor, seen: Seen) -> Tensor:
         """Logits of M."""
@@ -281,7 +290,8 @@ class Model(nn.Module):
         Args: ``source`` (N,3,H,W); ``direction`` (C,4,4) or (N,C,4,4), see :meth:`direction`, negative to suppress, longer to magnify;
         ``steps`` K. Returns (N,K+1,3,H,W); number 0, which the paper leaves out, is what the network makes of the source itself.
         """
-        code, seen = self.encode(source)[0], self._look(source, self.source)
+        code = self.encode(source)[0]
+        seen = self._look(source, self.source, code)
         return torch.stack([self._made(source, code + part * direction, seen)[0] for part in _parts(steps)], dim=1)
 
     @torch.no_grad()
@@ -298,7 +308,8 @@ class Model(nn.Module):
         Args: ``a``, ``b`` (N,3,H,W); ``steps`` K. Returns (N,K+1,3,H,W).
         """
         first, second = self.encode(a)[0], self.encode(b)[0]
-        sources, masks = [self._look(x, self.source) for x in (a, b)], [self._mask_look(x) for x in (a, b)]
+        both = ((a, first), (b, second))
+        sources, masks = [self._look(x, self.source, own) for x, own in both], [self._mask_look(x, own) for x, own in both]
         out = []
         for t in _parts(steps):
             code = torch.lerp(first, second, t)

@@ -47,7 +47,7 @@ class ExpressionEditor:
 
     def open(self, image: Tensor) -> None:
         """Another face, (1,3,H,W); the sliders stay."""
-        self.image, self.code = image, self.model.encode(image)[0]
+        self.image, self.code, self._moves = image, self.model.encode(image)[0], self.model.moves(image)
         self._redraw()
 
     def draw(self, **amounts: float) -> NDArray:
@@ -58,7 +58,7 @@ class ExpressionEditor:
             raise ShapeError(f"no slider called {', '.join(sorted(unknown))}; there are {', '.join(self.sliders)}")
         code = self.code + sum(amount * self.directions[name] for name, amount in amounts.items())
         with torch.inference_mode():
-            flow, sure = self.model.flow(self.image, code), self.model.confidence(self.image, code)
+            flow, sure = self._moves(code)
             edit = warp(self.image, flow)
         panels = (to_pixels(self.image[0]), to_pixels(edit[0]), flow_colours(flow[0], self.REACH * flow.shape[-1]), to_pixels(sure[0]))
         levels = chart(shares(grey(self.image[0])), shares(grey(edit[0])), self.SIDE, "levels: source (line), edit")

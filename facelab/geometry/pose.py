@@ -75,7 +75,7 @@ def place(model: MorphableModel, parameters: Parameters, size: int) -> Tensor:
 def between(source: Parameters, target: Parameters, t: float, turn: str = "euler") -> Parameters:
     r"""A state on the way from the source (t = 0) to the target (t = 1).
 
-    .. math:: P_t = (1 - t)\,P_s + t\,P_t
+    .. math:: P(t) = (1 - t)\,P_{source} + t\,P_{target}
 
     Shapes are linear in their coefficients, turns are not in their angles: ``turn`` "euler" goes a straight line in angles, the shorter
     way round; "slerp" turns about one axis at one speed.

@@ -74,6 +74,22 @@ class Residual(nn.Module):
         return F.leaky_relu(x + self.second(self.first(x)), SLOPE)
 
 
+class Stage(nn.Module):
+    """A convolution to half the side and other channels, then a residual pair, each with BatchNorm: (N,C,H,W) -> (N,C',H/2,W/2)."""
+
+    def __init__(self, before: int, after: int):
+        super().__init__()
+        self.down = nn.Sequential(nn.Conv2d(before, after, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU())
+        self.pair = nn.Sequential(
+            nn.Conv2d(after, after, 3, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU(),
+            nn.Conv2d(after, after, 3, padding=1, bias=False), nn.BatchNorm2d(after),
+        )  # fmt: skip
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.down(x)
+        return F.relu(x + self.pair(x))
+
+
 class AppearanceEncoder(nn.Module):
     r"""Picture to the posterior :math:`q(z \mid x) = N(\mu_\phi, \mathrm{diag}\,\sigma_\phi^2)`.
 

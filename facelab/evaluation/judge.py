@@ -4,9 +4,9 @@ Trained on a world of made faces whose people no method ever sees; its weights n
 """
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -14,8 +14,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from facelab.blocks import load_weights, shipped
+from facelab.blocks.layers import Stage
 from facelab.core import ShapeError
-from facelab.geometry.flow import sample_at, warp
+from facelab.faces.careless import developed, reframed
+from facelab.geometry.flow import sample_at
 
 
 @dataclass(frozen=True)
@@ -47,22 +49,6 @@ class Levels(NamedTuple):
     likeness: Tensor  # (N,K) cosine of the identity with the edit's first picture's
 
 
-class _Stage(nn.Module):
-    """Half the side, more channels, then a residual pair."""
-
-    def __init__(self, before: int, after: int):
-        super().__init__()
-        self.down = nn.Sequential(nn.Conv2d(before, after, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU())
-        self.pair = nn.Sequential(
-            nn.Conv2d(after, after, 3, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU(),
-            nn.Conv2d(after, after, 3, padding=1, bias=False), nn.BatchNorm2d(after),
-        )  # fmt: skip
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.down(x)
-        return F.relu(x + self.pair(x))
-
-
 class Judge(nn.Module):
     r"""Four answers from one trunk: identity, by telling two shots of a person from everybody else's in the batch and by reading off shape
     and paint; pose and expression, by regression from the trunk and the landmarks; landmarks, as the expectation of a probability map,
@@ -79,7 +65,7 @@ class Judge(nn.Module):
         super().__init__()
         self.config = config = config or Config()
         widths = [config.width, 2 * config.width, 4 * config.width, 6 * config.width]
-        self.stages = nn.ModuleList(_Stage(a, b) for a, b in zip([3, *widths], widths, strict=False))  # sides /2, /4, /8, /16
+        self.stages = nn.ModuleList(Stage(a, b) for a, b in zip([3, *widths], widths, strict=False))  # sides /2, /4, /8, /16
         lateral = 2 * config.width
         self.lateral = nn.ModuleList(nn.Conv2d(w, lateral, 1) for w in widths)
         self.where = nn.Sequential(
@@ -198,18 +184,15 @@ class Judge(nn.Module):
     def draw(self, faces: Any, n: int, generator: torch.Generator) -> dict[str, Tensor]:
         """Two shots each of n / 2 people, as a careless photographer would take them: shifted, turned, zoomed, mirrored never; dull, dark,
         tinted, blurred, noisy, partly covered. Landmarks and roll follow."""
-        batch = faces[self._pairs(n, generator)]
-        rand = lambda *shape: torch.rand(*shape, generator=generator)  # noqa: E731
-        image, landmarks, roll = _careless_framing(batch.image, batch.landmarks, rand)
-        pose = batch.pose.clone()
-        pose[:, 2] += roll
+        rand = partial(torch.rand, generator=generator)
+        batch = reframed(faces[self._pairs(n, generator)], rand)
         return {
-            "image": _careless_development(image, rand),
+            "image": developed(batch.image, rand),
             "identity": batch.identity,
             "traits": (self._traits(batch) - self.trait_mean.cpu()) / self.trait_scale.cpu(),
-            "pose": pose.float(),
+            "pose": batch.pose.float(),
             "expression": batch.expression_coefficients,
-            "landmarks": landmarks,
+            "landmarks": batch.landmarks,
         }
 
     def _pairs(self, n: int, generator: torch.Generator) -> Tensor:
@@ -237,45 +220,6 @@ def _contrast(logits: Tensor, people: Tensor) -> Tensor:
     oneself = torch.eye(len(logits), dtype=torch.bool, device=logits.device)
     same = (people[:, None] == people) & ~oneself
     return -logits.masked_fill(oneself, -torch.inf).log_softmax(dim=1)[same].mean()
-
-
-def _careless_framing(image: Tensor, landmarks: Tensor, rand) -> tuple[Tensor, Tensor, Tensor]:
-    """Turned by up to 15°, zoomed by 0.85 to 1.2, shifted by up to 6 %: pictures, landmarks, and the roll added, radians."""
-    n, side = len(image), image.shape[-1]
-    angle = (rand(n) * 2 - 1) * math.radians(15)
-    zoom = 0.85 + 0.35 * rand(n)
-    shift = (rand(n, 2) * 2 - 1) * 0.06 * side
-    cos, sin = torch.cos(angle), torch.sin(angle)
-    turn = torch.stack([torch.stack([cos, -sin], -1), torch.stack([sin, cos], -1)], 1)  # (N,2,2), clockwise in a picture: y is down
-    middle = (side - 1) / 2
-    moved = zoom[:, None, None] * ((landmarks - middle) @ turn.transpose(1, 2)) + middle + shift[:, None]
-    y, x = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
-    pixels = torch.stack([x, y], -1).reshape(1, -1, 2).float()
-    back = (pixels - middle - shift[:, None]) @ turn / zoom[:, None, None] + middle  # where each new pixel was
-    displacement = (back - pixels).transpose(1, 2).reshape(n, 2, side, side)
-    return warp(image, displacement), moved, angle
-
-
-def _careless_development(image: Tensor, rand) -> Tensor:
-    """Exposure, a lamp to one side, contrast, colour cast, saturation, blur or lower resolution, noise; a grey patch over part of some."""
-    n, side = len(image), image.shape[-1]
-    light = (image + 1) / 2
-    light = light.clamp(min=1e-4) ** torch.exp((rand(n, 1, 1, 1) - 0.5) * 1.0)
-    across, down = torch.linspace(-0.5, 0.5, side).view(1, 1, 1, -1), torch.linspace(-0.5, 0.5, side).view(1, 1, -1, 1)
-    light = light * (1 + (rand(n, 1, 1, 1) - 0.5) * across + (rand(n, 1, 1, 1) - 0.5) * down)
-    light = light * (0.7 + 0.5 * rand(n, 1, 1, 1)) * (1 + 0.25 * (rand(n, 3, 1, 1) - 0.5)) + 0.15 * (rand(n, 1, 1, 1) - 0.5)
-    grey = light.mean(dim=1, keepdim=True)
-    light = grey + (light - grey) * (0.3 + 1.0 * rand(n, 1, 1, 1)) * (rand(n, 1, 1, 1) > 0.1)
-    soft = F.avg_pool2d(F.pad(light, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
-    softer = F.interpolate(F.avg_pool2d(light, 2), size=side, mode="bilinear", align_corners=False)
-    kind = rand(n, 1, 1, 1)
-    light = torch.where(kind < 0.2, soft, torch.where(kind < 0.35, softer, light))
-    light = light + 0.06 * rand(n, 1, 1, 1) * (rand(n, 3, side, side) * 2 - 1) * 1.7
-    corner, extent = rand(n, 2) * side, (0.1 + 0.25 * rand(n, 2)) * side
-    y, x = torch.arange(side).view(1, -1, 1), torch.arange(side).view(1, 1, -1)
-    inside = ((x - corner[:, :1, None]).abs() < extent[:, :1, None] / 2) & ((y - corner[:, 1:, None]).abs() < extent[:, 1:, None] / 2)
-    covered = inside[:, None] & (rand(n, 1, 1, 1) < 0.2)
-    return torch.where(covered, rand(n, 3, 1, 1), light).clamp(0, 1) * 2 - 1
 
 
 def judge() -> Judge:

@@ -66,13 +66,14 @@ class MorphableModel:
         Args: ``identity`` (N,k) with k <= K (missing coefficients are 0), ``expression`` (N,E); None means zero.
         Returns (N,V,3) cm. Raises ShapeError. Source: F3A-GAN Eq. 1 without s, R, t.
         """
-        out = self.mean.flatten()[None]
+        given = next((alpha for alpha in (identity, expression) if alpha is not None), self.mean)
+        out = self.mean.flatten()[None].to(given)
         for name, alpha, basis in (("identity", identity, self.identity_basis), ("expression", expression, self.expression_basis)):
             if alpha is None:
                 continue
             if alpha.ndim != 2 or alpha.shape[1] > len(basis):
                 raise ShapeError(f"{name} coefficients must be (N, at most {len(basis)}), got {tuple(alpha.shape)}")
-            out = out + alpha @ basis[: alpha.shape[1]].flatten(1).to(alpha.dtype)
+            out = out + alpha @ basis[: alpha.shape[1]].flatten(1).to(alpha)
         return out.unflatten(1, (-1, 3))
 
     def coefficients(self, **expression: float) -> Tensor:

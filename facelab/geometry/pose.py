@@ -1,6 +1,7 @@
 r"""A 3D face in a picture: what moves it, where its vertices then lie, and the states between two."""
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
@@ -98,6 +99,15 @@ def between(source: Parameters, target: Parameters, t: float, turn: str = "euler
 CONTOUR = slice(0, 17)
 
 
+def landmarks_of(model: MorphableModel) -> MorphableModel:
+    """The model of nothing but its 68 landmarks: a hundredth of the arithmetic where only they are asked for."""
+    own = model.landmarks
+    return MorphableModel(
+        model.mean[own], torch.zeros(1, 3, dtype=torch.long), torch.arange(len(own)), model.identity_basis[:, own],
+        model.expression_basis[:, own], model.expression_names, torch.zeros(len(own)),
+    )  # fmt: skip
+
+
 def fit_landmarks(model: MorphableModel, landmarks: Tensor, size: int, *, identity: int = 40, noise: float = 0.01) -> Parameters:
     r"""The face whose landmarks lie nearest to those given, among likely faces: regularised least squares, one face at a time.
 
@@ -120,11 +130,9 @@ def fit_landmarks(model: MorphableModel, landmarks: Tensor, size: int, *, identi
     if not landmarks.isfinite().all() or (landmarks.std(dim=1) < 1e-3 * size).any():
         raise LandmarkError("landmarks to fit a face to must be finite and not all in one place")
     K, E = min(identity, len(model.identity_basis)), len(model.expression_basis)
-    few = MorphableModel(
-        model.mean[model.landmarks].double(), torch.zeros(1, 3, dtype=torch.long), torch.arange(68),
-        model.identity_basis[:K, model.landmarks].double(), model.expression_basis[:, model.landmarks].double(), model.expression_names,
-        torch.zeros(68),
-    )  # fmt: skip
+    few = landmarks_of(model)
+    mean, identities, expressions = (x.double() for x in (few.mean, few.identity_basis[:K], few.expression_basis))
+    few = replace(few, mean=mean, identity_basis=identities, expression_basis=expressions)
     weight = torch.ones(68, 1, dtype=torch.float64)
     weight[CONTOUR] = 0.5
 

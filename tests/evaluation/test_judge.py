@@ -1,5 +1,4 @@
-"""The judge: its careless photographer against the renderer, what it says at any size, that it learns, and the shipped one on strangers."""
-import math
+"""The judge: what it says at any size, that it learns, and the shipped one on strangers."""
 
 import pytest
 import torch
@@ -9,17 +8,8 @@ from torch.nn import functional as F
 
 from facelab.core import MissingTruthError, ShapeError
 from facelab.evaluation import inter_ocular, judge, landmark_error
-from facelab.evaluation.judge import Config, Judge, _careless_development, _careless_framing
+from facelab.evaluation.judge import Config, Judge
 from facelab.faces import FaceBatch, FaceWorld
-
-
-def fixed(*values):
-    """Stands for the photographer's random numbers: each call takes the next value, everywhere."""
-    left = list(values)
-    return lambda *shape: torch.full(shape, left.pop(0))
-
-
-STILL = (0.5, 0.15 / 0.35, 0.5)  # no turn, zoom 1, no shift
 
 
 @pytest.fixture(scope="module")
@@ -33,48 +23,6 @@ def small(faces):
     network = Judge(Config(size=32, width=4, embedding=8, people=4, traits=Judge._traits(faces).shape[1]))
     network.prepare(faces)
     return network
-
-
-# --- the careless photographer ---------------------------------------------------------------------------------------------------
-
-def test_a_careful_photographer_changes_nothing(faces):
-    image, landmarks, roll = _careless_framing(faces.image, faces.landmarks, fixed(*STILL))
-    torch.testing.assert_close(image, faces.image, atol=1e-4, rtol=0)
-    torch.testing.assert_close(landmarks, faces.landmarks, atol=1e-3, rtol=0)
-    assert roll.abs().max() == 0
-
-
-@pytest.mark.parametrize("draws", [
-    (0.9, *STILL[1:]), (STILL[0], 0.9, STILL[2]), (*STILL[:2], 0.9), (0.1, 0.0, 0.2),
-], ids=["turn", "zoom", "shift", "all"])  # fmt: skip
-def test_landmarks_go_where_the_picture_goes(draws):
-    """A bright spot on a landmark is found where the moved landmark is."""
-    y, x = torch.meshgrid(torch.arange(64.0), torch.arange(64.0), indexing="ij")
-    spots = torch.tensor([[20.0, 25.0], [40.0, 22.0], [33.0, 45.0]])
-    image = torch.exp(-((x - spots[:, 0, None, None]) ** 2 + (y - spots[:, 1, None, None]) ** 2) / 8)[:, None].expand(-1, 3, -1, -1)
-    moved, landmarks, _ = _careless_framing(image, spots[:, None].expand(-1, 68, -1), fixed(*draws))
-    mass = moved[:, 0] / moved[:, 0].sum(dim=(1, 2), keepdim=True)
-    found = torch.stack([(mass * x).sum(dim=(1, 2)), (mass * y).sum(dim=(1, 2))], dim=1)
-    torch.testing.assert_close(landmarks[:, 0], found, atol=0.1, rtol=0)
-
-
-def test_the_roll_it_adds_is_the_renderers():
-    """A picture turned by the photographer and a head that rolled by as much hold their eyes alike."""
-    world = FaceWorld(3)
-    front = world.sample(4, size=64, yaw=(0, 0), pitch=(0, 0), roll=(0, 0))
-    _, turned, roll = _careless_framing(front.image, front.landmarks, fixed(0.9, *STILL[1:]))
-    rolled = world.rerender(front, pose=front.pose + torch.stack([0 * roll, 0 * roll, roll], dim=1)).landmarks
-    across = [points[:, 42:48].mean(dim=1) - points[:, 36:42].mean(dim=1) for points in (turned, rolled)]
-    angles = [torch.atan2(vector[:, 1], vector[:, 0]) for vector in across]
-    torch.testing.assert_close(*angles, atol=math.radians(1.5), rtol=0)
-    assert (angles[0].abs() > math.radians(8)).all()
-
-
-def test_development_keeps_pictures_pictures(faces):
-    many = faces.image.repeat(30, 1, 1, 1)
-    made = _careless_development(many, lambda *shape: torch.rand(*shape, generator=seeded()))
-    assert made.shape == many.shape and made.abs().max() <= 1 and made.isfinite().all()
-    assert (made - many).abs().mean(dim=(1, 2, 3)).min() > 0.005  # nobody is left as they were
 
 
 def test_a_batch_is_a_function_of_its_generator(faces, small):

@@ -15,8 +15,8 @@ import torch
 from facelab.core import AssetError, MissingTruthError, ShapeError, assets_folder
 from facelab.faces import EXPRESSIONS, FaceBatch, FaceWorld
 from facelab.faces.world.cache import FaceCache
-from facelab.faces.world.sampling import PIVOT
 from facelab.geometry import MorphableModel, warp
+from facelab.geometry.pose import PIVOT
 
 GREY = 1 / 127.5 + 1e-6
 WORLD = FaceWorld(seed=5)
@@ -104,6 +104,18 @@ def test_a_sitting_is_one_person_in_one_light_showing_the_expressions_in_turn():
     assert (some.identity.view(20, 2) == some.identity.view(20, 2)[:, :1]).all() and set(some.identity.tolist()) == set(range(5))
 
 
+def test_a_sitting_that_is_not_still_moves_and_keeps_its_light():
+    clips = WORLD.sample(48, size=16, sitting=6, still=False, yaw=(-45, 45))
+    own = clips.identity.view(8, 6)
+    assert (own == own[:, :1]).all()
+    for name in ("identity_coefficients", "appearance", "light", "background", "camera"):
+        value = getattr(clips, name).unflatten(0, (8, 6))
+        assert (value == value[:, :1]).all(), name
+    assert clips.pose[:, 0].view(8, 6).std(dim=1).rad2deg().min() > 8 and clips.expression.unique().shape[0] >= 8
+    late = WORLD.sample(2, size=16, start=4, sitting=6, still=False, yaw=(-45, 45))
+    assert torch.equal(late.pose, clips.pose[4:6]), "wherever one starts"
+
+
 @pytest.mark.parametrize("expression", EXPRESSIONS)
 def test_every_expression_is_another_face(expression):
     shot = WORLD.sample(3, size=16, expressions=expression)
@@ -161,7 +173,7 @@ def test_landmarks_are_the_projected_vertices():
     about_y = rows((yaw.cos(), zero, yaw.sin()), (zero, one, zero), (-yaw.sin(), zero, yaw.cos()))
     about_x = rows((one, zero, zero), (zero, pitch.cos(), pitch.sin()), (zero, -pitch.sin(), pitch.cos()))
     about_z = rows((roll.cos(), roll.sin(), zero), (-roll.sin(), roll.cos(), zero), (zero, zero, one))
-    turned = (TEN.landmarks_3d.double() - torch.from_numpy(PIVOT).double()) @ (about_z @ about_x @ about_y).mT
+    turned = (TEN.landmarks_3d.double() - torch.tensor(PIVOT).double()) @ (about_z @ about_x @ about_y).mT
     scale, x, y = (TEN.camera.double() * 64).T
     projected = torch.stack([x[:, None] + scale[:, None] * turned[..., 0], y[:, None] - scale[:, None] * turned[..., 1]], -1) - 0.5
     assert (projected - TEN.landmarks).abs().max() < 0.01

@@ -25,9 +25,10 @@ from facelab.faces.hands.shape import TILT, skeleton, skin, template
 from facelab.faces.world import light as lights
 from facelab.faces.world.appearance import skin_tone
 from facelab.faces.world.draws import Draws
-from facelab.faces.world.sampling import replaced, rotation
+from facelab.faces.world.sampling import replaced
 from facelab.faces.world.shade import develop
 from facelab.faces.world.vertices import vertex_normals
+from facelab.geometry.pose import rotation
 from facelab.geometry.raster import raster_fragments
 
 GESTURES: dict[str, tuple[float, ...]] = {  # how far thumb, index, middle, ring and little finger are bent, 0 to 1
@@ -97,7 +98,7 @@ class HandWorld:
         shape, look = self._people(person)
         side = np.where(draws.chance(0.5), 1.0, -1.0)
         joints = skeleton(shape, angles)[0] * np.stack([side, np.ones(n), np.ones(n)], 1)[:, None]
-        seen = np.einsum("nij,nkj->nki", rotation(pose), joints)[..., :2]
+        seen = np.einsum("nij,nkj->nki", rotation(torch.from_numpy(pose)).numpy(), joints)[..., :2]
         low, high = seen.min(1), seen.max(1)
         unit = draws.uniform(0.70, 0.77) / np.maximum((high - low).max(1), 13.0)
         middle = (low + high) / 2 * unit[:, None] * [1, -1]
@@ -146,7 +147,8 @@ class HandWorld:
         mesh, n = template(), len(truth["pose"])
         joints, matrices, shifts = skeleton(truth["identity_coefficients"].astype(float), truth["expression_coefficients"].astype(float))
         unit, x, y = (truth["camera"][:, :3].astype(float) * size).T
-        turn = rotation(truth["pose"]) * np.stack([truth["camera"][:, 3], np.ones(n), np.ones(n)], 1)[:, None]  # a left hand, mirrored
+        turn = rotation(torch.from_numpy(truth["pose"]).double()).numpy()
+        turn *= np.stack([truth["camera"][:, 3], np.ones(n), np.ones(n)], 1)[:, None]  # a left hand, mirrored
         matrices, shifts = turn[:, None] @ matrices, np.einsum("nij,nbj->nbi", turn, shifts)
         images, masks = np.empty((n, 3, size, size), np.float32), np.empty((n, 1, size, size), np.float32)
 

@@ -26,29 +26,13 @@ from facelab.faces.world.expressions import EXPRESSIONS, Directions
 from facelab.faces.world.hair import Locks, glasses, grow, hairline, prepare_scalp
 from facelab.faces.world.vertices import face_vertices, project, vertex_normals
 from facelab.geometry.morphable import MorphableModel
+from facelab.geometry.pose import PIVOT, rotation
 from facelab.geometry.raster import raster_fragments, rasterize
-
-PIVOT = np.array([0.0, -0.6, -6.5], np.float32)
-"""The point of the head frame about which a head turns and which ``FaceBatch.camera`` places, cm."""
 
 _LOOK = np.dtype([(name, np.float32) for name in looks.FIELDS])
 _WEAR = np.dtype([(name, np.float32) for name in lights.BACKGROUND])
 _IDENTITY, _SHOT, _MOTION, _SITTING = range(4)  # streams of random numbers
 _CHANGES = ("pose", "expression_coefficients", "identity_coefficients", "appearance", "camera", "light", "gaze", "background")
-
-
-def rotation(pose: np.ndarray) -> np.ndarray:
-    """(N,3,3) float64 R = R_roll R_pitch R_yaw from (N,3) radians.
-
-    Positive yaw turns the face to the image's right, pitch up, roll clockwise.
-    """
-    yaw, pitch, roll = np.asarray(pose, np.float64).T
-    one, zero = np.ones_like(yaw), np.zeros_like(yaw)
-    stack = lambda *rows: np.stack([np.stack(r, -1) for r in rows], -2)  # noqa: E731
-    about_y = stack((np.cos(yaw), zero, np.sin(yaw)), (zero, one, zero), (-np.sin(yaw), zero, np.cos(yaw)))
-    about_x = stack((one, zero, zero), (zero, np.cos(pitch), np.sin(pitch)), (zero, -np.sin(pitch), np.cos(pitch)))
-    about_z = stack((np.cos(roll), np.sin(roll), zero), (-np.sin(roll), np.cos(roll), zero), (zero, zero, one))
-    return about_z @ about_x @ about_y
 
 
 def replaced(batch: FaceBatch, names: Sequence[str], changes: dict[str, Any]) -> dict[str, np.ndarray]:
@@ -131,6 +115,7 @@ class FaceWorld:
         pitch: tuple[float, float] = (-15, 15),
         roll: tuple[float, float] = (-10, 10),
         sitting: int = 1,
+        still: bool = True,
     ) -> FaceBatch:
         """Faces number start … start + n - 1 of this world.
 
@@ -142,6 +127,7 @@ class FaceWorld:
             yaw, pitch, roll: degrees, uniform between the two; positive yaw turns the face to the image's right, pitch up, roll clockwise.
             sitting: faces number ``k * sitting`` … ``k * sitting + sitting - 1`` are one person before one wall in one light, as still as
                 pictures aligned by their landmarks are (to a quarter of a degree), who shows the expressions in turn.
+            still: without it a sitting's faces are frames of a clip, far apart: each has its own pose and expression.
 
         Returns: a FaceBatch that knows every field. Raises ShapeError for arguments out of range.
         """
@@ -159,8 +145,9 @@ class FaceWorld:
         draws = Draws(self.seed, _SHOT, number, 200)
         scene = draws if sitting == 1 else Draws(self.seed, _SITTING, number // sitting, 200)
         person = np.floor(scene.uniform() * (people or 1)).astype(np.int64) if people else number // sitting
-        pose = np.radians(np.stack([scene.uniform(*span) for span in (yaw, pitch, roll)], 1))
-        if sitting == 1:
+        alone = sitting == 1 or not still
+        pose = np.radians(np.stack([(draws if alone else scene).uniform(*span) for span in (yaw, pitch, roll)], 1))
+        if alone:
             label = chosen[draws.choice(np.ones(len(chosen)))]
         else:
             pose += np.radians(np.stack([draws.normal(0, 0.25) for _ in range(3)], 1))
@@ -320,6 +307,7 @@ class FaceWorld:
         pitch: tuple[float, float] = (-15, 15),
         roll: tuple[float, float] = (-10, 10),
         sitting: int = 1,
+        still: bool = True,
     ) -> FaceCache:
         """What :meth:`sample` gives for the same arguments, made once, kept on disk and mapped into memory.
 
@@ -330,7 +318,7 @@ class FaceWorld:
         """
         chosen = expressions if expressions is None or isinstance(expressions, str) else list(expressions)
         arguments = {"people": people, "expressions": chosen, "yaw": tuple(yaw), "pitch": tuple(pitch), "roll": tuple(roll),
-                     "sitting": sitting}  # fmt: skip
+                     "sitting": sitting, "still": still}  # fmt: skip
         return fill(self, n, size, folder, arguments, start)
 
     # ----------------------------------------------------------------------------------------------------------------- rendering
@@ -371,7 +359,8 @@ class FaceWorld:
     def _camera(self, row: int, side: int, truth: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray, float, float, float]:
         """What ``project`` needs to draw a face at ``side`` samples: rotation, pivot, samples per cm, and where the pivot comes to lie."""
         scale, x, y = (float(v) for v in truth["camera"][row])
-        return rotation(truth["pose"][row : row + 1])[0], PIVOT, scale * side, x * side - 0.5, y * side - 0.5
+        turn = rotation(torch.from_numpy(truth["pose"][row : row + 1]).double())[0].numpy()
+        return turn, np.array(PIVOT, np.float32), scale * side, x * side - 0.5, y * side - 0.5
 
     def _render_some(self, rows: range, size: int, truth: dict[str, np.ndarray], out: dict[str, np.ndarray]) -> None:
         chart, rate = self._chart, 2

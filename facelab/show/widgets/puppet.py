@@ -12,8 +12,8 @@ from torch import Tensor
 
 from facelab.core import ShapeError
 from facelab.faces import FaceBatch, FaceWorld
-from facelab.faces.world.sampling import PIVOT, rotation
 from facelab.geometry.boundary import boundary_map
+from facelab.geometry.pose import PIVOT, rotation
 from facelab.show.pictures import clay, to_pixels
 from facelab.show.widgets.parts import jpeg, string
 
@@ -92,10 +92,9 @@ class Puppet:
         return (to_pixels(posed.image[0]) if paint else self._clay(posed)), to_pixels(boundary_map(posed.landmarks, self.size)[0])
 
     def _clay(self, posed: FaceBatch) -> NDArray:
-        turn = torch.from_numpy(rotation(posed.pose.numpy())).float()
         shape = self.world.model.shape(posed.identity_coefficients, posed.expression_coefficients)
         scale, x, y = posed.camera[0].tolist()
-        return clay(self.world.model, (shape - torch.from_numpy(PIVOT)) @ turn.mT, self.size, width=1 / scale, origin=(x, y))[0]
+        return clay(self.world.model, (shape - torch.tensor(PIVOT)) @ rotation(posed.pose).mT, self.size, width=1 / scale, origin=(x, y))[0]
 
     def _redraw(self, change: Any = None) -> None:
         if self._rest is None:

@@ -16,14 +16,15 @@ from torch import Tensor, nn
 from torch.utils.data import Subset
 
 import facelab
-from facelab.blocks import FeatureNetwork, save_weights, shipped
+from facelab.blocks import FeatureNetwork, load_weights, save_weights, shipped
 from facelab.blocks.features import Config as FeatureConfig
+from facelab.blocks.regressor import Regressor
 from facelab.core import PROFILES, FacelabError, ShapeError, cache_folder
 from facelab.evaluation.judge import Config as JudgeConfig
 from facelab.evaluation.judge import Judge
 from facelab.faces import EXPRESSIONS, FaceWorld, Photos
 from facelab.faces.world.cache import FaceCache
-from facelab.papers import af_vae, equilibrium_cvae, fvae
+from facelab.papers import af_vae, equilibrium_cvae, f3a_gan, fvae
 from facelab.training import cosine, fit
 
 
@@ -53,6 +54,7 @@ class Recipe:
     roll: float = 10.0
     expressions: tuple[str, ...] | None = None  # None: all
     sitting: int = 1  # pictures of one person in one light; where there are several, every sitting is of another person
+    still: bool = True  # a sitting's people hold their heads still
     size: int = 64  # side of the pictures, px
     clip_value: float | None = None
     patience: int | None = None  # early stopping: validations, on a twentieth more faces, of other people, without a new best one
@@ -64,8 +66,8 @@ class Recipe:
     @property
     def shots(self) -> dict[str, Any]:
         """How its faces are taken, whoever they are and however large: arguments of :meth:`FaceWorld.sample`."""
-        return {"expressions": self.expressions, "sitting": self.sitting, "yaw": (-self.yaw, self.yaw),
-                "pitch": (-self.pitch, self.pitch), "roll": (-self.roll, self.roll)}  # fmt: skip
+        return {"expressions": self.expressions, "sitting": self.sitting, "still": self.still,
+                "yaw": (-self.yaw, self.yaw), "pitch": (-self.pitch, self.pitch), "roll": (-self.roll, self.roll)}  # fmt: skip
 
 
 def _some(faces: Any, count: int) -> Any:
@@ -87,9 +89,9 @@ def _judge(faces: Any, recipe: Recipe) -> Judge:
     return model
 
 
-def _fvae(**config: Any) -> Callable[[Any, Recipe], nn.Module]:
+def _prepared(network: Any, **config: Any) -> Callable[[Any, Recipe], nn.Module]:
     def make(faces: Any, recipe: Recipe) -> nn.Module:
-        model = fvae.Model(fvae.Config(size=recipe.size, **config))
+        model = network(network.Config(size=recipe.size, **config))
         model.prepare(faces)
         return model
 
@@ -146,10 +148,13 @@ RECIPES = {
                     finish=lambda model, faces, recipe, **run: model.remember(faces)),
     "equilibrium_cvae": Recipe(_paper(equilibrium_cvae), steps=3500, batch=16, learning_rate=1.5e-3),
     "af_vae": Recipe(_paper(af_vae), steps=4500, batch=16, learning_rate=2e-3),
-    "fvae": Recipe(_fvae(**_NARROW), **_SITTINGS, steps=4500,
-                   printed=lambda recipe: replace(recipe, make=_fvae(relative=False), **_PRINTED)),
-    "fvae_rgb": Recipe(_fvae(head="rgb", **_NARROW), **_SITTINGS, steps=1500,
-                       printed=lambda recipe: replace(recipe, make=_fvae(head="rgb", relative=False), **_PRINTED)),
+    "fvae": Recipe(_prepared(fvae.Model, **_NARROW), **_SITTINGS, steps=4500,
+                   printed=lambda recipe: replace(recipe, make=_prepared(fvae.Model, relative=False), **_PRINTED)),
+    "fvae_rgb": Recipe(_prepared(fvae.Model, head="rgb", **_NARROW), **_SITTINGS, steps=1500,
+                       printed=lambda recipe: replace(recipe, make=_prepared(fvae.Model, head="rgb", relative=False), **_PRINTED)),
+    "regressor": Recipe(_prepared(Regressor), steps=3500, batch=64, learning_rate=2e-3),
+    "f3a_gan": Recipe(_prepared(f3a_gan.Model), steps=4000, batch=16, learning_rate=1e-3, betas=(0.5, 0.99), faces=12_000, sitting=6,
+                      still=False, yaw=45.0, pitch=12.0, roll=8.0, size=128, printed=lambda recipe: replace(recipe, size=128)),
 }  # fmt: skip
 """Name of a weight file -> how it is trained, in the order in which they depend on each other (AF-VAE matches features)."""
 
@@ -241,9 +246,11 @@ def _on_others(model: nn.Module, faces: Any, recipe: Recipe) -> Callable[[nn.Mod
 
 
 def _photographs(name: str, folder: str | Path) -> tuple[Any, nn.Module, dict[str, Any]]:
-    if name not in facelab.TRAINED:
-        raise RecipeError(f"{name} learns truths that photographs lack; on photographs there are {', '.join(facelab.TRAINED)}")
-    photographs, model = Photos(folder), facelab.load(name)
+    tunable = (*facelab.TRAINED, "regressor")  # whose landmarks alone are enough to go on learning from (F3A-GAN, Eq. 9)
+    if name not in tunable:
+        raise RecipeError(f"{name} learns truths that photographs lack; on photographs there are {', '.join(tunable)}")
+    photographs = Photos(folder)
+    model = facelab.load(name) if name in facelab.TRAINED else load_weights(Regressor, Regressor.Config, shipped(name))
     if photographs.size != model.config.size:
         raise ShapeError(
             f"{folder} holds pictures of {photographs.size} px, {name} takes {model.config.size}: "

@@ -10,16 +10,17 @@ from safetensors.torch import load_file
 import facelab
 from facelab import recipes
 from facelab.blocks import FeatureNetwork, load_weights, shipped
+from facelab.blocks.regressor import Regressor
 from facelab.blocks.weights import made
 from facelab.evaluation.judge import Judge
 from facelab.faces import EXPRESSIONS, FaceWorld, Photos
 from facelab.faces.photos.read import read_picture
-from facelab.papers import af_vae, equilibrium_cvae, fvae
+from facelab.papers import af_vae, equilibrium_cvae, f3a_gan, fvae
 from facelab.recipes import RECIPES, RecipeError, held_out, train
 from facelab.training import LOG, TrainingError
 
 NETWORKS = {"features": FeatureNetwork, "judge": Judge, "equilibrium_cvae": equilibrium_cvae.Model, "af_vae": af_vae.Model,
-            "fvae": fvae.Model, "fvae_rgb": fvae.Model}  # fmt: skip
+            "fvae": fvae.Model, "fvae_rgb": fvae.Model, "regressor": Regressor, "f3a_gan": f3a_gan.Model}  # fmt: skip
 
 
 @pytest.fixture

@@ -1,0 +1,415 @@
+r"""F3A-GAN: a photograph follows the flow of its 3D face.
+
+X. Wu, Q. Zhang, Y. Wu, H. Wang, S. Li, L. Sun and X. Li. *F³A-GAN: Facial Flow for Face Animation with Generative Adversarial Networks.*
+IEEE Transactions on Image Processing 30, 8658-8670, 2021 (arXiv 2205.06204). Derived in notebooks 10 and 11.
+
+The first half, picture to 3D face, is :mod:`facelab.blocks.regressor`; faces to facial flow, :mod:`facelab.geometry`. Here is the second:
+source picture and flow to picture.
+
+Departures: the printed fusion (Eq. 4) multiplies features of the source where the source shows them with features of the flow where the
+target will be; ``align`` first carries the source's features along the flow (notebook 11 measures both). What is wanting at the deepest
+level is a convolution of the encoder's deepest features; the scale that the flow predicts begins at 1, without which products start the
+decoder at nothing (SPECS E5, E6). Widths, sides, weights and schedules stand in a supplement that we do not have, and are ours.
+"""
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn import functional as F
+
+from facelab.adversarial import gradient_penalty, wasserstein_critic, wasserstein_generator
+from facelab.blocks.layers import convolution
+from facelab.blocks.regressor import Regressor, regressor
+from facelab.core import FacelabError, ShapeError
+from facelab.faces.batch import FaceBatch
+from facelab.geometry.flow import facial_flow, warp
+from facelab.geometry.morphable import MorphableModel
+from facelab.geometry.pose import Parameters, landmarks_of, place
+
+CONDITIONS = ("flow", "landmarks", "activations")
+VARIANTS = ("full", "one_stream", "single_layer")
+KEPT = ("identity", "expression", "pose", "camera")
+
+
+class ClipError(FacelabError):
+    """Faces of which no pairs of frames can be made, or states that do not go with a picture."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """None of these is printed but the size and the names of terms, variants and conditions."""
+
+    size: int = 128  # side of a picture, px; IV-A
+    width: int = 6  # channels where the side is 128, doubled at every halving, 16 times as many at most
+    deepest: int = 4  # side of the deepest level
+    condition: str = "flow"  # IV-E: or a heat map of the target's "landmarks", or its expression's "activations" and Euler angles
+    variant: str = "full"  # IV-E: or "one_stream" (T_os), "single_layer" (T_sl)
+    align: bool = True  # the source's features are carried along the flow before they are fused; False, as printed
+    grow: int = 800  # steps for which each side stays the largest, half of them fading in; 0: never grown (T_np)
+    start: int = 16  # the first of those sides
+    pixel_weight: float = 200.0  # lambda_4, of a mean over pixels
+    perceptual_weight: float = 20.0  # lambda_5, of a mean over features, summed over the levels
+    penalty: float = 10.0  # of the critic's slope
+    features_weight: float = 3.0  # w of Eq. 10 on eyes, nose and mouth; 1 elsewhere
+    still: float = 0.1  # share of pairs that are one frame twice: the image stream reconstructs (III-B1)
+    shapes: str = "exact"  # of the frames it learns from: what the renderer knows, or "regressed"
+
+    @property
+    def sides(self) -> list[int]:
+        """Of every level, from the picture's to the deepest."""
+        count = (self.size // self.deepest).bit_length()
+        if self.size != self.deepest * 2 ** (count - 1) or not self.deepest <= self.start <= self.size:
+            raise ShapeError(f"size must be {self.deepest} times a power of two and not below start = {self.start}, got {self.size}")
+        return [self.size >> level for level in range(count)]
+
+    @property
+    def channels(self) -> list[int]:
+        return [round(self.width * min(128 / side, 16)) for side in self.sides]
+
+    def stage(self, step: int) -> tuple[int, float]:
+        """Step of the training -> the level whose side is the largest by then, and alpha, how far it has faded in."""
+        last = (self.size // self.start).bit_length() - 1
+        if not self.grow or not last:
+            return 0, 1.0
+        grown = min(step // self.grow, last)
+        return last - grown, min(1.0, (step - grown * self.grow) / max(1, self.grow // 2)) if grown else 1.0
+
+
+# ---------------------------------------------------------------------------------------------------------------------------- networks
+
+
+class Ladder(nn.Module):
+    """A picture's features at every level from the current one down: T_enc, T_flow, and the body of the critic.
+
+    A level that has just been added is faded in: what comes from it to the level below, and what that level would have made of a
+    smaller picture, are mixed, alpha to 1 - alpha.
+    """
+
+    def __init__(self, before: int, channels: Sequence[int]):
+        super().__init__()
+        self.first = nn.ModuleList(convolution(before, c, 3) for c in channels)
+        self.down = nn.ModuleList(
+            nn.Sequential(convolution(a, b, 4, stride=2), convolution(b, b, 3)) for a, b in zip(channels, channels[1:], strict=False)
+        )
+
+    def forward(self, picture: Tensor, level: int, alpha: float) -> list[Tensor]:
+        """(N,C,s,s), its side that of ``level`` -> [(N,C_l,s,s), (N,C_{l+1},s/2,s/2), …, the deepest]."""
+        found = [self.first[level](picture)]
+        for number in range(level, len(self.down)):
+            below = self.down[number](found[-1])
+            if number == level and alpha < 1:
+                below = torch.lerp(self.first[level + 1](F.avg_pool2d(picture, 2)), below, alpha)
+            found.append(below)
+        return found
+
+
+class Fusion(nn.Module):
+    r"""Eq. 4 at one level: :math:`h_{out} = h_{dec} \cdot (\gamma(h_{flow})\, \frac{h_{enc} - \mu}{\sigma} + \beta(h_{flow}))`,
+    with the mean and deviation of every channel over the picture; gamma and beta are maps. Both start at 1."""
+
+    def __init__(self, channels: int, driver: int):
+        super().__init__()
+        self.scale, self.shift = (nn.Conv2d(driver, channels, 3, padding=1) for _ in range(2))
+        for layer in (self.scale, self.shift):
+            nn.init.normal_(layer.weight, std=0.02)
+            nn.init.ones_(layer.bias)
+
+    def forward(self, decoded: Tensor, encoded: Tensor, driver: Tensor) -> Tensor:
+        return decoded * (self.scale(driver) * F.instance_norm(encoded) + self.shift(driver))
+
+
+class Generator(nn.Module):
+    """T: source picture and condition, both with the side of a level -> picture. T_enc, T_flow and T_dec."""
+
+    def __init__(self, config: Config, condition: int):
+        super().__init__()
+        self.config = config
+        channels = config.channels
+        drivers = [max(4, c // 2) for c in channels]
+        alone = config.variant == "one_stream"
+        self.encoder = Ladder(3 + condition if alone else 3, channels)
+        self.driver = None if alone else Ladder(condition, drivers)
+        self.bottom = nn.Sequential(convolution(channels[-1], channels[-1], 3), convolution(channels[-1], channels[-1], 3))
+        fused = {"full": range(len(channels)), "single_layer": [len(channels) - 1], "one_stream": []}[config.variant]
+        self.fuse = nn.ModuleDict({str(level): Fusion(channels[level], drivers[level]) for level in fused})
+        self.norm = nn.ModuleList(nn.InstanceNorm2d(c, affine=True) for c in channels) if alone else None
+        rising = list(zip(channels[1:], channels, strict=False))
+        self.up = nn.ModuleList(nn.Sequential(convolution(a, b, up="transposed"), convolution(b, b, 3)) for a, b in rising)
+        self.paint = nn.ModuleList(nn.Conv2d(c, 3, 3, padding=1) for c in channels)
+
+    def forward(self, source: Tensor, condition: Tensor, level: int = 0, alpha: float = 1.0) -> Tensor:
+        seen = torch.cat([source, condition], dim=1) if self.driver is None else source
+        encoded = [None] * level + self.encoder(seen, level, alpha)
+        driver = [None] * level + (self.driver(condition, level, alpha) if self.driver else [])
+        x = self.bottom(encoded[-1])
+        before = None
+        for number in range(len(self.up), level - 1, -1):
+            if number < len(self.up):
+                before, x = x, self.up[number](x)
+            x = self._fused(number, x, encoded[number], driver, condition)
+        made = self.paint[level](x)
+        if alpha < 1 and before is not None:  # the level below, upsampled, fades out
+            smaller = self.paint[level + 1](before)
+            made = torch.lerp(F.interpolate(smaller, scale_factor=2, mode="bilinear", align_corners=False), made, alpha)
+        return torch.tanh(made)
+
+    def _fused(self, number: int, x: Tensor, encoded: Tensor, driver: list[Tensor], condition: Tensor) -> Tensor:
+        if self.norm is not None:
+            return x * (1 + self.norm[number](encoded))
+        if str(number) not in self.fuse:
+            return x
+        if self.config.align:
+            side = x.shape[-1]
+            moves = F.adaptive_avg_pool2d(condition[:, :2], side) * (REACH * side)  # (N,2,s,s) pixels of this level
+            encoded = warp(encoded, moves)
+        return self.fuse[str(number)](x, encoded, driver[number])
+
+
+class Critic(nn.Module):
+    """D, a PatchGAN: one answer for each overlapping patch, (N,3,s,s) -> (N,1,s/8,s/8)."""
+
+    def __init__(self, channels: Sequence[int]):
+        super().__init__()
+        self.body = Ladder(3, channels)
+        self.answer = nn.ModuleList(nn.Conv2d(c, 1, 3, padding=1) for c in channels)
+
+    def forward(self, picture: Tensor, level: int = 0, alpha: float = 1.0) -> Tensor:
+        maps = self.body(picture, level, alpha)
+        number = min(3, len(maps) - 1)
+        return self.answer[level + number](maps[number])
+
+
+REACH = 0.1
+"""Flows enter the networks in tenths of the side."""
+
+
+class Model(nn.Module):
+    """Generator and critic, how they grow, and what drives them."""
+
+    Config = Config
+
+    def __init__(self, config: Config | None = None):
+        super().__init__()
+        self.config = config = config or Config()
+        for name, value, known in (("condition", config.condition, CONDITIONS), ("variant", config.variant, VARIANTS),
+                                   ("shapes", config.shapes, ("exact", "regressed"))):  # fmt: skip
+            if value not in known:
+                raise ShapeError(f"no {name} called {value!r}; there are {', '.join(known)}")
+        if config.align and (config.condition != "flow" or config.variant == "one_stream"):
+            raise ShapeError("only a flow, in a stream of its own, says where features go: give align=False")
+        self.morphable = MorphableModel.default()
+        self._marks = landmarks_of(self.morphable)
+        wide = {"flow": 3, "landmarks": 1, "activations": len(self.morphable.expression_basis) + 3}[config.condition]
+        self.generator, self.critic = Generator(config, wide), Critic(config.channels)
+        self.register_buffer("step", torch.zeros((), dtype=torch.long))  # steps of training so far: what has grown by now
+        self._regressor: list[Regressor] = []  # loaded when first asked for; in a list: not a part of this model
+        self._states: Parameters | None = None  # of all training frames
+        self._order = self._place = self._begin = self._count = torch.zeros(0, dtype=torch.long)
+
+    @property
+    def stage(self) -> tuple[int, float]:
+        """The level of the largest side grown so far, and alpha."""
+        return self.config.stage(int(self.step))
+
+    # ---------------------------------------------------------------------------------------------------------------- what drives it
+
+    def condition(self, source: Parameters, target: Parameters) -> Tensor:
+        """What the generator is told of N states, on the CPU: (N,C,H,W).
+
+        ``flow``: facial flow from the source's to the target's shape, drawn at the target, in tenths of the side. ``landmarks``: the
+        target's, as one heat map. ``activations``: the target's expression coefficients and Euler angles, the same at every place.
+        """
+        size = self.config.size
+        if self.config.condition == "flow":
+            shapes = [place(self.morphable, state, size) for state in (source, target)]
+            return facial_flow(*shapes, self.morphable.triangles, size) / (REACH * size)
+        if self.config.condition == "landmarks":
+            return heat_map(self._landmarks(target), size)
+        values = torch.cat([target.expression_coefficients, target.pose], dim=1)
+        return values[:, :, None, None].expand(-1, -1, size, size).clone()
+
+    def _landmarks(self, state: Parameters) -> Tensor:
+        return place(self._marks, state, self.config.size)[..., :2]
+
+    @torch.no_grad()
+    def fit_shape(self, image: Tensor) -> Parameters:
+        """Pictures (N,3,H,W) in [-1, 1] of any size -> their 3D faces, by the shipped regressor (stage one)."""
+        if not self._regressor:
+            self._regressor.append(regressor())
+        network = self._regressor[0].to(image.device)
+        return Parameters(*(torch.cat(parts) for parts in zip(*(network(some) for some in image.split(256)), strict=True)))
+
+    # --------------------------------------------------------------------------------------------------------------------- training
+
+    def prepare(self, faces: Any) -> None:
+        """Before training: which frames show whom, and every frame's 3D face, exact or regressed. ClipError: nobody has two frames.
+
+        A person's regressed shapes share the mean of their identity coefficients: between two frames only motion may differ.
+        """
+        identity, states, exact = [], [], self.config.shapes == "exact"
+        for rows in torch.arange(len(faces)).split(500):
+            some = faces[rows]
+            identity.append(some.require("identity")[0])
+            exact = exact and some.camera is not None  # photographs have no exact ones
+            states.append(Parameters.of(some) if exact else self.fit_shape(some.image))
+        identity = torch.cat(identity)
+        self._states = Parameters(*(torch.cat(parts).float() for parts in zip(*states, strict=True)))
+        _, person, count = identity.unique(return_inverse=True, return_counts=True)
+        if not exact:
+            sums = torch.zeros(len(count), self._states.identity_coefficients.shape[1])
+            mean = sums.index_add_(0, person, self._states.identity_coefficients) / count[:, None]
+            self._states = self._states._replace(identity_coefficients=mean[person])
+        self._order = (count[person] > 1).nonzero()[:, 0]
+        self._order = self._order[person[self._order].argsort(stable=True)]  # rows, those of one person side by side
+        if not len(self._order):
+            raise ClipError(f"reenactment is learnt from two frames of one person; among these {len(faces)} faces nobody has two")
+        mine = count[person[self._order]]
+        starts = (count.where(count > 1, 0).cumsum(0) - count.where(count > 1, 0))[person[self._order]]
+        self._begin, self._count, self._place = starts, mine, torch.arange(len(self._order)) - starts
+
+    def players(self) -> dict[str, list[nn.Parameter]]:
+        """The critic first: it answers to what the generator makes before it has learnt from the answer."""
+        return {"critic": list(self.critic.parameters()), "generator": list(self.generator.parameters())}
+
+    def draw(self, faces: Any, n: int, generator: torch.Generator) -> dict[str, Tensor]:
+        """Pairs of frames (I_s, I_t) of one person, the condition between them, the weights of Eq. 10; and the critic's mixing numbers."""
+        if self._states is None:
+            self.prepare(faces)
+        first = torch.randint(len(self._order), (n,), generator=generator)
+        count = self._count[first]
+        step = 1 + (torch.rand(n, generator=generator) * (count - 1)).long().clamp(max=count - 2)
+        step = step.where(torch.rand(n, generator=generator) >= self.config.still, 0)
+        second = self._begin[first] + (self._place[first] + step) % count
+        sources, targets = self._order[first], self._order[second]
+        states = [Parameters(*(part[rows] for part in self._states)) for rows in (sources, targets)]
+        return {
+            "source": faces[sources].image, "target": faces[targets].image, "condition": self.condition(*states),
+            "weight": feature_weights(self._landmarks(states[1]), self.config.size, self.config.features_weight),
+            "mix": torch.rand(n, 1, 1, 1, generator=generator),
+        }  # fmt: skip
+
+    def losses(self, batch: Mapping[str, Tensor], player: str = "generator") -> dict[str, Tensor]:
+        r"""Eq. 13 for the generator, its adversary's objective for the critic; pictures at the side that has grown so far:
+
+        .. math:: L_{tot} = \underbrace{\overline{D(\hat I_t)} - \overline{D(T)}}_{\text{adversarial}}
+            + \lambda_4\, \underbrace{\overline{w\,|T - \hat I_t|}}_{\text{pixels}}
+            + \lambda_5 \sum_l \underbrace{\overline{|T_{enc}^l(T) - T_{enc}^l(\hat I_t)|}}_{\text{perceptual}}
+
+        Gradients of the perceptual term go through T_enc to the made picture, never to T_enc itself, which could shrink its features
+        (SPECS E9), nor along the true picture. The critic's is :func:`wasserstein_critic` and ten times :func:`gradient_penalty`.
+        """
+        config, (level, alpha) = self.config, self.stage
+        side = config.sides[level]
+        source, target, condition, weight = (
+            F.adaptive_avg_pool2d(batch[name], side) for name in ("source", "target", "condition", "weight")
+        )
+        answer = lambda picture: self.critic(picture, level, alpha)  # noqa: E731
+        if player == "critic":
+            if self.training:
+                self.step += 1  # counted where a step begins, so that a resumed run goes on where it was
+            with torch.no_grad():
+                made = self.generator(source, condition, level, alpha)
+            return {
+                "adversarial": wasserstein_critic(answer(target), answer(made)),
+                "penalty": config.penalty * gradient_penalty(answer, target, made, batch["mix"]),
+            }
+        made = self.generator(source, condition, level, alpha)
+        frozen = {name: value.detach() for name, value in self.generator.encoder.named_parameters()}
+        told = (condition,) if config.variant == "one_stream" else ()
+        features = lambda picture: functional_call(  # noqa: E731
+            self.generator.encoder, frozen, (torch.cat([picture, *told], dim=1), level, alpha)
+        )
+        with torch.no_grad():
+            wanted, judged = features(target), answer(target)
+        return {
+            "adversarial": wasserstein_generator(judged, answer(made)),
+            "pixels": config.pixel_weight * (weight * (made - target).abs()).mean(),
+            "perceptual": config.perceptual_weight * sum((a - b).abs().mean() for a, b in zip(features(made), wanted, strict=True)),
+        }
+
+    # ------------------------------------------------------------------------------------------------------------------------ verbs
+
+    @torch.no_grad()
+    def make(self, source: Tensor, condition: Tensor) -> Tensor:
+        """T(I_s, f): source pictures (N,3,H,W) and conditions (N,C,H,W) -> (N,3,H,W)."""
+        level, alpha = self.stage
+        source, condition = (F.adaptive_avg_pool2d(x, self.config.sides[level]) for x in (self._checked(source), condition))
+        made = self.generator(source, condition.to(source), level, alpha)
+        return made if level == 0 else F.interpolate(made, size=self.config.size, mode="bilinear", align_corners=False)
+
+    def animate(self, source: Tensor, shapes: Parameters, shape: Parameters | None = None, batch: int = 32) -> Tensor:
+        r"""Continuous generation: every state is made from the one picture, never from the frame before (III-A2), so errors do not add up.
+
+        Args: ``source`` (1,3,H,W); ``shapes`` K states of its 3D face, such as ``between(a, b, t)`` for several t; ``shape`` the
+        source's own, found by :meth:`fit_shape` if not given. Returns (K,3,H,W). Raises ClipError, ShapeError.
+        """
+        if len(source) != 1:
+            raise ClipError(f"one picture is animated at a time, got {len(source)}")
+        shape = self.fit_shape(source) if shape is None else shape
+        if len(shape.pose) != 1:
+            raise ClipError(f"one picture has one shape, got {len(shape.pose)}")
+        count = len(shapes.pose)
+        made = []
+        for rows in torch.arange(count).split(batch):
+            some = Parameters(*(part[rows].cpu() for part in shapes))
+            own = Parameters(*(part.cpu().expand(len(rows), -1) for part in shape))
+            made.append(self.make(source.expand(len(rows), -1, -1, -1), self.condition(own, some)))
+        return torch.cat(made)
+
+    def reenact(
+        self, source: Tensor, driver: Tensor | FaceBatch | Parameters, keep: Sequence[str] = ("identity", "camera"),
+        shape: Parameters | None = None,
+    ) -> Tensor:  # fmt: skip
+        """The person of ``source`` does what K pictures of a driver, anybody, show: (1,3,H,W) and (K,3,H,W) -> (K,3,H,W).
+
+        Args:
+            keep: what stays the source's, some of KEPT. ``("identity", "expression", "camera")`` follows the pose only, ``("identity",
+                "pose", "camera")`` the expression only; for frames of the source's own clip, ``("identity",)``.
+            driver: pictures, whose shapes are found by :meth:`fit_shape`; or shapes; made faces bring their exact ones.
+            shape: the source's, found likewise if not given.
+
+        Raises: ClipError, ShapeError. Source: IV-D: alpha_id is kept, alpha_exp and r are substituted selectively.
+        """
+        unknown = set(keep) - set(KEPT)
+        if unknown:
+            raise ClipError(f"keep names {', '.join(sorted(unknown))}; there are {', '.join(KEPT)}")
+        own = self.fit_shape(source) if shape is None else shape
+        if isinstance(driver, FaceBatch):
+            driver = Parameters.of(driver) if driver.camera is not None else driver.image
+        shapes = driver if isinstance(driver, Parameters) else self.fit_shape(driver)
+        names = ("identity", "expression", "pose", "camera")
+        shapes = Parameters(*(
+            mine.expand_as(theirs) if name in keep else theirs for name, mine, theirs in zip(names, own, shapes, strict=True)
+        ))  # fmt: skip
+        return self.animate(source, shapes, own)
+
+    def _checked(self, picture: Tensor) -> Tensor:
+        side = self.config.size
+        if picture.ndim != 4 or tuple(picture.shape[1:]) != (3, side, side):
+            raise ShapeError(f"this model takes (N, 3, {side}, {side}), got {tuple(picture.shape)}")
+        return picture
+
+
+def heat_map(landmarks: Tensor, size: int) -> Tensor:
+    """(N,68,2) pixels -> (N,1,size,size): 1 at a landmark, a Gaussian of a sixty-fourth of the side about it; of several, the highest."""
+    place = torch.arange(size, dtype=landmarks.dtype, device=landmarks.device)
+    across, down = ((-((place - landmarks[..., axis, None]) / (size / 64)).square() / 2).exp() for axis in (0, 1))  # (N,68,size)
+    return (down[..., :, None] * across[..., None, :]).amax(dim=1, keepdim=True)
+
+
+def feature_weights(landmarks: Tensor, size: int, weight: float) -> Tensor:
+    """w of Eq. 10, (N,1,size,size): ``weight`` in boxes about each eye with its brow, the nose and the mouth, a twentieth of the side
+    wider than their landmarks; 1 elsewhere."""
+    place = torch.arange(size, dtype=landmarks.dtype, device=landmarks.device)
+    inside = torch.zeros(len(landmarks), size, size, dtype=torch.bool, device=landmarks.device)
+    for rows in ((*range(17, 22), *range(36, 42)), (*range(22, 27), *range(42, 48)), range(27, 36), range(48, 68)):
+        part = landmarks[:, list(rows)]
+        low, high = part.amin(dim=1) - size / 20, part.amax(dim=1) + size / 20  # (N,2)
+        held = (place >= low[..., None]) & (place <= high[..., None])  # (N,2,size)
+        inside |= held[:, 1, :, None] & held[:, 0, None, :]
+    return 1 + (weight - 1) * inside[:, None].to(landmarks.dtype)

@@ -1,5 +1,5 @@
 """The judge, the measures, the networks that sets are compared by, and what raters said."""
-from facelab.evaluation.features import Extractor, face_features, inception, mobilenet_v2
+from facelab.evaluation.features import DlibIdentity, Extractor, face_features, inception, mobilenet_v2
 from facelab.evaluation.judge import Judge, Levels, Verdict, judge
 from facelab.evaluation.measures import (
     InceptionScore,
@@ -13,15 +13,18 @@ from facelab.evaluation.measures import (
     inter_ocular,
     landmark_error,
     linear_probe,
+    mae,
+    mse,
     psnr,
     ssim,
 )
+from facelab.evaluation.motion import activation_agreement, identity_similarity, landmark_mae, pose_rmse
 from facelab.evaluation.ratings import RatingError, contests, fool_rate, trueskill, wilson
 from facelab.evaluation.records import write_metrics
 
 __all__ = [
-    "Extractor", "InceptionScore", "Judge", "Levels", "Probe", "RatingError", "Verdict", "contests", "diversity", "face_features",
-    "fool_rate", "frechet", "frechet_distance", "gradient_energy", "histogram_entropy", "inception", "inception_score",
-    "inter_ocular", "judge", "landmark_error", "linear_probe", "mobilenet_v2", "psnr", "ssim", "trueskill", "wilson",
-    "write_metrics",
+    "DlibIdentity", "Extractor", "InceptionScore", "Judge", "Levels", "Probe", "RatingError", "Verdict", "activation_agreement",
+    "contests", "diversity", "face_features", "fool_rate", "frechet", "frechet_distance", "gradient_energy", "histogram_entropy",
+    "identity_similarity", "inception", "inception_score", "inter_ocular", "judge", "landmark_error", "landmark_mae", "linear_probe",
+    "mae", "mobilenet_v2", "mse", "pose_rmse", "psnr", "ssim", "trueskill", "wilson", "write_metrics",
 ]  # fmt: skip

@@ -14,7 +14,8 @@ from torch.nn import functional as F
 
 from facelab.blocks import FeatureNetwork, load_weights, shipped
 from facelab.blocks.features import Config
-from facelab.core import AssetError, cache_folder
+from facelab.core import AssetError, ShapeError, cache_folder
+from facelab.faces.landmarks import offline
 
 
 class Extractor(Protocol):
@@ -63,6 +64,28 @@ class _FaceFeatures(nn.Module):
 def face_features() -> Extractor:
     """The package's own features, (N,240): means of every stage's channels. AF-VAE trains against them, so it is not judged by them."""
     return _FaceFeatures(load_weights(FeatureNetwork, Config, shipped("features"))).eval().requires_grad_(False)
+
+
+class DlibIdentity:
+    """dlib's network, which learned from photographs who is who: a judge that never saw a made face, from the ``[offline]`` extra."""
+
+    name = "dlib"
+
+    def __init__(self):
+        self._dlib, models = offline()
+        self._network = self._dlib.face_recognition_model_v1(str(models / "dlib_face_recognition_resnet_model_v1.dat"))
+
+    def features(self, image: Tensor, landmarks: Tensor) -> Tensor:
+        """(N,3,H,W) in [-1, 1] and (N,68,2) pixels, by which it crops the faces -> (N,128); under 0.6 apart it calls them one person."""
+        if landmarks.shape != (len(image), 68, 2):
+            raise ShapeError(f"landmarks must be ({len(image)}, 68, 2), got {tuple(landmarks.shape)}")
+        pictures = ((image.detach().cpu().clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).contiguous().numpy()
+        found = []
+        for picture, marks in zip(pictures, landmarks.detach().cpu().round().long(), strict=True):
+            low, high = marks.amin(dim=0).tolist(), marks.amax(dim=0).tolist()
+            face = self._dlib.full_object_detection(self._dlib.rectangle(*low, *high), [self._dlib.point(*p) for p in marks.tolist()])
+            found.append(torch.tensor(list(self._network.compute_face_descriptor(picture, face))))
+        return torch.stack(found)
 
 
 def _filled(network: nn.Module, path: str | Path | None, file: str, whose: str, how: str) -> nn.Module:

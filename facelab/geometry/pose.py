@@ -39,12 +39,12 @@ def rotation(pose: Tensor) -> Tensor:
     if pose.ndim != 2 or pose.shape[1] != 3:
         raise ShapeError(f"a pose is (N, 3): yaw, pitch, roll in radians, got {tuple(pose.shape)}")
     (cy, cp, cr), (sy, sp, sr) = pose.cos().T, pose.sin().T
-    one, zero = torch.ones_like(cy), torch.zeros_like(cy)
-    matrix = lambda *rows: torch.stack([torch.stack(row, dim=-1) for row in rows], dim=-2)  # noqa: E731
-    yaw = matrix((cy, zero, sy), (zero, one, zero), (-sy, zero, cy))
-    pitch = matrix((one, zero, zero), (zero, cp, sp), (zero, -sp, cp))
-    roll = matrix((cr, sr, zero), (-sr, cr, zero), (zero, zero, one))
-    return roll @ pitch @ yaw
+    rows = (  # the product, written out: a matrix product's last bit may depend on the company in which it is computed
+        (cr * cy - sr * sp * sy, sr * cp, cr * sy + sr * sp * cy),
+        (-sr * cy - cr * sp * sy, cr * cp, cr * sp * cy - sr * sy),
+        (-cp * sy, -sp, cp * cy),
+    )
+    return torch.stack([torch.stack(row, dim=-1) for row in rows], dim=-2)
 
 
 def euler_angles(turn: Tensor) -> Tensor:

@@ -247,14 +247,15 @@ class Model(nn.Module):
     # --------------------------------------------------------------------------------------------------------------------- training
 
     def prepare(self, faces: Any) -> None:
-        """Before training: which frames show whom, and every frame's 3D face, exact or regressed. ClipError: nobody has two frames.
+        """Before training: which frames are of one clip, or else of one person, and every frame's 3D face, exact or regressed.
 
-        A person's regressed shapes share the mean of their identity coefficients: between two frames only motion may differ.
+        A clip's regressed shapes share the mean of their identity coefficients: between two frames only motion may differ.
+        ClipError: nobody has two frames.
         """
         identity, states, exact = [], [], self.config.shapes == "exact"
         for rows in torch.arange(len(faces)).split(500):
             some = faces[rows]
-            identity.append(some.require("identity")[0])
+            identity.append(some.require("identity")[0] if some.clip is None else some.clip)
             exact = exact and some.camera is not None  # photographs have no exact ones
             states.append(Parameters.of(some) if exact else self.fit_shape(some.image))
         identity = torch.cat(identity)

@@ -203,7 +203,99 @@ def test_cats(tmp_path):
         np.testing.assert_allclose(marks - marks[0], (source - source[0]) * scale, atol=0.01)
 
 
-@pytest.mark.parametrize("name", ["celeba", "rafd", "multipie", "emotionet", "hands", "cats"])
+def points_file(path, marks):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = "\n".join(f"{x + 1:.3f} {y + 1:.3f}" for x, y in marks.tolist())
+    path.write_text(f"version: 1\nn_points: 68\n{{\n{lines}\n}}\n")
+
+
+def film(path, images):
+    """A lossless video of made faces."""
+    import av
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("ffv1", rate=25)
+        stream.width = stream.height = images.shape[-1]
+        stream.pix_fmt = "bgr0"
+        for image in images:
+            pixels = ((image.permute(1, 2, 0) + 1) * 127.5).round().byte().numpy()
+            for packet in stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")):
+                out.mux(packet)
+        for packet in stream.encode():
+            out.mux(packet)
+
+
+def test_300vw(tmp_path, capsys):
+    clips = [FaceWorld(3).clip(person, 5, 96) for person in (0, 1, 2)]
+    for name, clip in zip(("001", "007", "562"), clips, strict=True):
+        film(tmp_path / "in" / name / "vid.avi", clip.image)
+        for frame, marks in enumerate(clip.landmarks, start=1):
+            points_file(tmp_path / "in" / name / "annot" / f"{frame:06d}.pts", marks)
+    (tmp_path / "in" / "007" / "annot" / "000003.pts").write_text("version: 1\n{ 1 2 3 }")
+    (tmp_path / "in" / "562" / "annot" / "000003.pts").unlink()
+    film(tmp_path / "in" / "900" / "vid.avi", clips[0].image)
+    call = [str(tmp_path / "in"), str(tmp_path / "out"), "--size", "64", "--every", "2", "--test", "0.34"]
+    assert script("300vw").main(call) == 0
+    with open(tmp_path / "out" / "metadata.csv", newline="", encoding="utf-8") as file:
+        found = list(csv.DictReader(file))
+    assert [(row["identity"], row["frame"]) for row in found] == [
+        ("001", "0"), ("001", "2"), ("001", "4"), ("007", "0"), ("007", "4"), ("562", "0"), ("562", "4")]  # fmt: skip
+    assert {row["identity"] for row in found if row["split"] == "test"} == {"562"} and {row["detector"] for row in found} == {"annotation"}
+    said = rejects(tmp_path / "out")
+    assert "68 points" in said["007/vid.avi"] and "no landmarks for this frame" in said["562/vid.avi"] and "annot" in said["900/vid.avi"]
+    photos = Photos(tmp_path / "out")
+    assert photos.clip.tolist() == [0, 0, 0, 1, 1, 2, 2] and photos[:2].clip.tolist() == [0, 0]
+    upright = photos.landmarks[:, 36:42].mean(dim=1) - photos.landmarks[:, 42:48].mean(dim=1)
+    assert (upright[:, 1].abs() < 0.05 * upright[:, 0].abs()).all(), "framed as faces are"
+    assert script("300vw").main([*call[:1], str(tmp_path / "few"), "--videos", "001", "999"]) == 2
+    assert "no video 999" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("turned", [False, True], ids=["300W-3D", "300W-LP"])
+def test_300w_lp(tmp_path, turned):
+    from scipy.io import savemat
+
+    batch = FaceWorld(3).sample(6, size=96, yaw=(-20, 20))
+    stems = ["AFW/AFW_134212_1", "AFW/AFW_134212_2", "HELEN/HELEN_232194_1", "LFPW/LFPW_image_test_0001", "AFW_Flip/AFW_134212_1"]
+    if turned:
+        stems = [f"{stem}_0" for stem in stems]
+        stems[1] = "AFW/AFW_134212_1_3"
+    for i, stem in enumerate(stems):
+        save(batch.image[i], tmp_path / "in" / f"{stem}.jpg")
+        pose = np.array([[batch.pose[i, 1], batch.pose[i, 0], batch.pose[i, 2], 1.0, 2.0, 0.0, 1e-3]])
+        savemat(tmp_path / "in" / f"{stem}.mat", {"pt2d": batch.landmarks[i].T.numpy() + 1.0, "Pose_Para": pose})
+    (tmp_path / "in" / "AFW" / "AFW_9_1.mat").write_bytes(b"no")
+    assert script("300w_lp").main([str(tmp_path / "in"), str(tmp_path / "out"), "--size", "64"]) == 0
+    found = rows(tmp_path / "out")
+    people = ["AFW_134212_1", "AFW_134212_1" if turned else "AFW_134212_2", "HELEN_232194_1", "LFPW_image_test_0001"]
+    assert [row["identity"] for row in found.values()] == people
+    assert [float(row["yaw"]) for row in found.values()] == pytest.approx(batch.pose[:4, 0].rad2deg().tolist(), abs=0.01)
+    assert [row["set"] for row in found.values()] == ["AFW", "AFW", "HELEN", "LFPW"] and len(rejects(tmp_path / "out")) == 1
+    assert script("300w_lp").main([str(tmp_path / "in"), str(tmp_path / "flips"), "--size", "64", "--flips"]) == 0
+    assert len(rows(tmp_path / "flips")) == 5 and Photos(tmp_path / "flips")[:].landmarks.shape == (5, 68, 2)
+
+
+@needs_dlib
+def test_voxceleb2(tmp_path):
+    clip = FaceWorld(3).clip(0, 3, 160).image
+    names = [f"dev/mp4/id0001{person}/video{video}/{number:05d}.mkv" for person in range(3) for video in range(2) for number in (1, 2)]
+    for name in [*names, "test/mp4/id00017/video0/00001.mkv"]:
+        film(tmp_path / "in" / name, clip)
+        (tmp_path / "in" / name).rename((tmp_path / "in" / name).with_suffix(".mp4"))
+    (tmp_path / "in" / "test" / "mp4" / "id00017" / "video1").mkdir()
+    options = ["--size", "64", "--every", "2", "--videos", "1", "--tested", "2", "--detector", "dlib"]
+    assert script("voxceleb2").main([str(tmp_path / "in"), str(tmp_path / "out"), *options]) == 0
+    with open(tmp_path / "out" / "metadata.csv", newline="", encoding="utf-8") as file:
+        found = [(row["identity"], row["split"], row["video"], row["frame"]) for row in csv.DictReader(file)]
+    assert found == [(who, split, "video0", frame) for who, split in (
+        ("id00010", "train"), ("id00011", "train"), ("id00017", "test"), ("id00012", "test")) for frame in ("0", "2")]  # fmt: skip
+    listed = list(script("voxceleb2").shots(tmp_path / "in", 1, 1, 9))
+    assert [(s.identity, s.notes["split"]) for s in listed] == [("id00010", "train")] * 2 + [("id00017", "test")] * 2
+    assert listed[-1].trouble and not listed[0].trouble
+
+
+@pytest.mark.parametrize("name", ["celeba", "rafd", "multipie", "emotionet", "hands", "cats", "300vw", "300w_lp", "voxceleb2"])
 def test_another_layout_is_named(name, tmp_path, capsys):
     (tmp_path / "in" / "img_align_celeba").mkdir(parents=True)
     (tmp_path / "in" / "img_align_celeba" / "x.png").write_bytes(b"")
@@ -214,7 +306,7 @@ def test_another_layout_is_named(name, tmp_path, capsys):
     assert "is not a folder" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", ["celeba", "rafd", "multipie", "emotionet", "hands", "cats"])
+@pytest.mark.parametrize("name", ["celeba", "rafd", "multipie", "emotionet", "hands", "cats", "300vw", "300w_lp", "voxceleb2"])
 def test_each_script_says_where_the_set_comes_from_and_its_terms(name, capsys):
     with pytest.raises(SystemExit):
         script(name).main(["--help"])

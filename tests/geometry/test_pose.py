@@ -27,9 +27,11 @@ def turned(by: float, axis: int = 0) -> torch.Tensor:
     return pose
 
 
-def test_turns_keep_volumes():
+def test_a_turn_is_roll_after_pitch_after_yaw_and_keeps_volumes():
     pose = (torch.rand(20, 3, generator=seeded()) - 0.5) * 3
     torch.testing.assert_close(rotation(pose.double()).det(), torch.ones(20, dtype=torch.float64))
+    yaw, pitch, roll = (rotation(pose.double() * torch.eye(3)[axis]) for axis in range(3))
+    torch.testing.assert_close(rotation(pose.double()), roll @ pitch @ yaw)
 
 
 def test_signs_of_the_three_angles():

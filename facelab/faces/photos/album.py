@@ -20,7 +20,8 @@ from facelab.geometry.boundary import STRUCTURES
 class Photos:
     """A prepared folder, indexed to FaceBatches: ``photos[3]`` (a batch of one), ``photos[2:8]``, ``photos[[5, 1]]``, ``photos[mask]``.
 
-    A batch knows image and landmarks; identity, an index into ``people``; and expression, where every picture's is known.
+    A batch knows image and landmarks; identity, an index into ``people``; clip, which file a picture is a frame of, where all are frames;
+    and expression, where every picture's is known.
 
     Args:
         folder: what ``prepare_folder`` wrote, or any ImageFolder with the columns file_name and landmarks (JSON, pairs in pixels: 68 of
@@ -32,7 +33,7 @@ class Photos:
         rows: metadata.csv, a dictionary of strings for each face.
         people: the names of the identities, sorted.
         size: side of the pictures in pixels.
-        landmarks, identity, expression: of all faces, as in FaceBatch.
+        landmarks, identity, clip, expression: of all faces, as in FaceBatch.
 
     Raises:
         AssetError: metadata.csv or a picture is missing or damaged, or no row is as asked.
@@ -57,6 +58,10 @@ class Photos:
         self.people = tuple(sorted(set(names)))
         index = {name: i for i, name in enumerate(self.people)}
         self.identity = torch.tensor([index[name] for name in names])
+        files = [row.get("source", "") for row in self.rows]
+        clips = {name: i for i, name in enumerate(sorted(set(files)))}
+        moving = all(row.get("frame") for row in self.rows)
+        self.clip = torch.tensor([clips[name] for name in files]) if moving else None
         labels = [row.get("expression") for row in self.rows]
         known = all(label in EXPRESSIONS for label in labels)
         self.expression = torch.tensor([EXPRESSIONS.index(label) for label in labels]) if known else None
@@ -123,6 +128,7 @@ class Photos:
             image=torch.cat(pictures) if pictures else torch.zeros(0, 3, self.size, self.size),
             landmarks=self.landmarks[chosen],
             identity=self.identity[chosen],
+            clip=None if self.clip is None else self.clip[chosen],
             expression=None if self.expression is None else self.expression[chosen],
         )
 

@@ -8,7 +8,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm.auto import tqdm
 
-from facelab.core import AssetError, FacelabError, PictureError, ShapeError
+from facelab.core import AssetError, FacelabError, LandmarkError, PictureError, ShapeError
 from facelab.faces.batch import EXPRESSIONS
 from facelab.faces.landmarks import Detector, find_face, open_detector
 from facelab.faces.photos.align import align_face, align_points
@@ -62,7 +62,8 @@ class Shot(NamedTuple):
     key: str  # its name within the set, the column ``source``
     identity: str
     expression: str = ""  # of ``facelab.faces.EXPRESSIONS``, or empty
-    landmarks: NDArray | None = None  # (L, 2) its own landmarks, L of ``facelab.geometry.boundary.STRUCTURES``; None: a face is searched
+    landmarks: NDArray | Mapping[str, NDArray] | None = None
+    """(L, 2) its own, L of ``facelab.geometry.boundary.STRUCTURES``, or those of each of a video's frames; None: a face is searched."""
     trouble: str = ""  # what is wrong with it: it is then rejected unread
     notes: dict[str, str] = {}  # further columns, the same for all shots of a set, such as split or yaw
 
@@ -136,7 +137,7 @@ def prepare_shots(
 ) -> Prepared:
     """Prepare what a data set's own script lists: ``prepare_folder`` is this for any folder, ``data_prep`` for public sets.
 
-    Shots with landmarks of their own are framed by ``align_points`` and need no detector; the others as ``prepare_folder`` says.
+    Shots with landmarks of their own need no detector: 68 frame a face as found ones do, others by ``align_points``.
 
     Args:
         shots: what to prepare; the first one's notes name the further columns of metadata.csv.
@@ -179,7 +180,10 @@ def prepare_shots(
                         found = find_face(picture, detector, name=f"{key} frame {frame}" if frame else key)
                         face, score, finder = align_face(picture, found.landmarks, size), f"{found.score:.3f}", detector.name
                     else:
-                        face, score, finder = align_points(picture, shot.landmarks, size), "", "annotation"
+                        points = shot.landmarks.get(frame) if isinstance(shot.landmarks, Mapping) else shot.landmarks
+                        if points is None:
+                            raise LandmarkError("the set has no landmarks for this frame")
+                        face, score, finder = (align_face if len(points) == 68 else align_points)(picture, points, size), "", "annotation"
                 except StopIteration:
                     break
                 except Exception as error:  # whatever one file does, the others are prepared; a read that failed ends its frames

@@ -30,7 +30,8 @@ def prepare_set(
         if not options.source.is_dir():
             raise AssetError(f"{options.source} is not a folder: give the data set's own")
         listed = list(shots(options))
-        done = prepare_shots(listed, options.out, settings=settings, size=options.size, detector=options.detector)
+        every = getattr(options, "every", 1)  # of a set of pictures there is nothing to leave out
+        done = prepare_shots(listed, options.out, settings=settings, size=options.size, detector=options.detector, every=every)
     except FacelabError as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)
         return 2

@@ -97,7 +97,7 @@ def fill(world: FaceWorld, n: int, size: int, folder: str | Path | None, argumen
         while done < n:
             count = min(_CHUNK, n - done)
             batch = world.sample(count, size=size, start=start + done, **arguments)
-            rows = {f.name: getattr(batch, f.name).numpy() for f in fields(batch)}
+            rows = {f.name: getattr(batch, f.name).numpy() for f in fields(batch) if getattr(batch, f.name) is not None}
             rows["image"] = np.rint((rows["image"] + 1) * np.float32(127.5)).astype(np.uint8)
             rows["face_mask"] = rows["face_mask"] > 0.5
             for key, value in rows.items():

@@ -152,7 +152,7 @@ class FaceWorld:
         else:
             pose += np.radians(np.stack([draws.normal(0, 0.25) for _ in range(3)], 1))
             label = chosen[number % sitting % len(chosen)]
-        return self._shoot(draws, scene, person, pose, label, size)
+        return self._shoot(draws, scene, person, number // sitting, pose, label, size)
 
     def _labels(self, expressions) -> np.ndarray:
         names = EXPRESSIONS if expressions is None else (expressions,) if isinstance(expressions, str) else tuple(expressions)
@@ -161,7 +161,9 @@ class FaceWorld:
             raise ShapeError(f"expressions must be some of {', '.join(EXPRESSIONS)}; got {', '.join(map(str, unknown)) or 'none'}")
         return np.array([EXPRESSIONS.index(name) for name in names])
 
-    def _shoot(self, draws: Draws, scene: Draws, person: np.ndarray, pose: np.ndarray, label: np.ndarray, size: int) -> FaceBatch:
+    def _shoot(
+        self, draws: Draws, scene: Draws, person: np.ndarray, clip: np.ndarray, pose: np.ndarray, label: np.ndarray, size: int
+    ) -> FaceBatch:
         """``draws`` decide what is a shot's own, ``scene`` what a sitting keeps."""
         ahead = draws.chance(0.75)
         toward = np.stack([-np.clip(pose[:, 0], -0.45, 0.45), -np.clip(pose[:, 1], -0.3, 0.3)], 1)  # at the camera …
@@ -175,6 +177,7 @@ class FaceWorld:
         return self._render(
             size,
             identity=person,
+            clip=clip,
             expression=label,
             pose=pose,
             expression_coefficients=coefficients,
@@ -220,6 +223,7 @@ class FaceWorld:
         return self._render(
             size,
             identity=np.full(frames, person),
+            clip=np.zeros(frames),
             expression=nearest,
             pose=between(pose),
             expression_coefficients=between(coefficients),
@@ -235,11 +239,11 @@ class FaceWorld:
         """The same faces with the named truth replaced and everything else kept; picture, mask and landmarks are made anew.
 
         ``changes``: new values, (N,…) or one row for all, of pose (radians), expression_coefficients, identity_coefficients,
-        appearance, camera, light, gaze, background; labels ``identity`` and ``expression`` may be given along; ``size`` in pixels.
+        appearance, camera, light, gaze, background; the labels identity, clip and expression may be given along; ``size`` in pixels.
         Raises ShapeError for an unknown name or a wrong shape, MissingTruthError for a batch that FaceWorld did not make.
         """
         size = int(changes.pop("size", batch.size))
-        return self._render(size, **replaced(batch, ("identity", "expression", *_CHANGES), changes))
+        return self._render(size, **replaced(batch, ("identity", "clip", "expression", *_CHANGES), changes))
 
     def flow(self, a: FaceBatch, b: FaceBatch) -> tuple[Tensor, Tensor]:
         r"""The exact way back from b's pixels into a's, for the same people in two states.
@@ -327,7 +331,7 @@ class FaceWorld:
         if not 16 <= size <= 1024:
             raise ShapeError(f"size must be between 16 and 1024 pixels, got {size}")
         n = len(truth["pose"])
-        kind = {"identity": np.int64, "expression": np.int64}
+        kind = dict.fromkeys(("identity", "clip", "expression"), np.int64)
         truth = {name: np.ascontiguousarray(value, kind.get(name, np.float32)) for name, value in truth.items()}
         out = {
             "image": np.empty((n, 3, size, size), np.float32),

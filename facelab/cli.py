@@ -1,4 +1,4 @@
-"""The command line: ``facelab doctor``, ``facelab prepare``, ``facelab course``, ``facelab train``, ``facelab experiment``."""
+"""The command line: ``facelab doctor``, ``prepare``, ``animate``, ``course``, ``train`` and ``experiment``."""
 from __future__ import annotations
 
 import argparse
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from facelab import __version__
-from facelab.core import PACKAGE, FacelabError
+from facelab.core import PACKAGE, FacelabError, PictureError
 from facelab.course import NOTEBOOKS, PROFILES, CourseError, Result, notebooks, run, write_student_copies
 
 
@@ -49,6 +49,17 @@ def _parser() -> argparse.ArgumentParser:
     prepare.add_argument("--every", type=int, default=1, metavar="N", help="of a video, take every Nth frame (default: %(default)s)")
     prepare.add_argument("--detector", choices=("auto", "face-alignment", "dlib"), default="auto", help="what finds faces (default: auto)")
     prepare.set_defaults(command=_prepare)
+
+    animate = commands.add_parser("animate", help="let a photograph follow the face in a video, and write it as a film")
+    animate.add_argument("photo", type=Path, metavar="PHOTO", help="a picture of one face")
+    animate.add_argument("driver", type=Path, metavar="VIDEO", help="anybody's face, moving")
+    animate.add_argument("out", type=Path, metavar="OUT", help="….gif or ….mp4; the video's frames stand on the left")
+    animate.add_argument("--keep", nargs="+", metavar="PART", default=["identity", "camera"],
+                         help="what stays the photograph's: identity, expression, pose, camera (default: identity camera)")  # fmt: skip
+    animate.add_argument("--every", type=int, default=1, metavar="N", help="take every Nth frame (default: %(default)s)")
+    animate.add_argument("--weights", type=Path, metavar="FILE", help="an f3a_gan.safetensors of your own (default: the shipped one)")
+    animate.add_argument("--detector", choices=("auto", "face-alignment", "dlib"), default="auto", help="what finds faces (default: auto)")
+    animate.set_defaults(command=_animate)
 
     course = commands.add_parser("course", help="run the notebooks and write them as a book that reads offline")
     course.add_argument("names", nargs="*", metavar="NAME", help="notebooks by number or name, such as 01; all of them when left out")
@@ -99,6 +110,26 @@ def _prepare(options: argparse.Namespace) -> int:
         why = f"{options.out / 'rejects.csv'} says why" if done.rejects else "there is no file in it"
         print(f"facelab: not one face from {options.source}: {why}", file=sys.stderr)
     return 0 if done.faces else 1
+
+
+def _animate(options: argparse.Namespace) -> int:
+    import torch
+
+    import facelab
+    from facelab.blocks import load_weights
+    from facelab.faces.photos import prepare_clip, prepare_picture, read_picture
+    from facelab.papers import f3a_gan
+    from facelab.show import film
+
+    if options.out.suffix.lower() not in (".gif", ".mp4"):  # before minutes of work, not after
+        raise PictureError(f"{options.out.name}: films are written as .gif or .mp4")
+    model = load_weights(f3a_gan.Model, f3a_gan.Config, options.weights) if options.weights else facelab.load("f3a_gan")
+    size = model.config.size
+    photo = prepare_picture(read_picture(options.photo), size, options.detector).image
+    driver = prepare_clip(options.driver, size, options.every, options.detector).image
+    made = model.reenact(photo, driver, options.keep)
+    print(film(torch.cat([driver, made], dim=3), options.out, rate=25 / options.every))
+    return 0
 
 
 def _course(options: argparse.Namespace) -> int:

@@ -89,7 +89,7 @@ def _judge(faces: Any, recipe: Recipe) -> Judge:
     return model
 
 
-def _prepared(network: Any, **config: Any) -> Callable[[Any, Recipe], nn.Module]:
+def prepared(network: Any, **config: Any) -> Callable[[Any, Recipe], nn.Module]:
     def make(faces: Any, recipe: Recipe) -> nn.Module:
         model = network(network.Config(size=recipe.size, **config))
         model.prepare(faces)
@@ -148,12 +148,12 @@ RECIPES = {
                     finish=lambda model, faces, recipe, **run: model.remember(faces)),
     "equilibrium_cvae": Recipe(_paper(equilibrium_cvae), steps=3500, batch=16, learning_rate=1.5e-3),
     "af_vae": Recipe(_paper(af_vae), steps=4500, batch=16, learning_rate=2e-3),
-    "fvae": Recipe(_prepared(fvae.Model, **_NARROW), **_SITTINGS, steps=4500,
-                   printed=lambda recipe: replace(recipe, make=_prepared(fvae.Model, relative=False), **_PRINTED)),
-    "fvae_rgb": Recipe(_prepared(fvae.Model, head="rgb", **_NARROW), **_SITTINGS, steps=1500,
-                       printed=lambda recipe: replace(recipe, make=_prepared(fvae.Model, head="rgb", relative=False), **_PRINTED)),
-    "regressor": Recipe(_prepared(Regressor), steps=3500, batch=64, learning_rate=2e-3),
-    "f3a_gan": Recipe(_prepared(f3a_gan.Model), steps=4000, batch=16, learning_rate=1e-3, betas=(0.5, 0.99), faces=12_000, sitting=6,
+    "fvae": Recipe(prepared(fvae.Model, **_NARROW), **_SITTINGS, steps=4500,
+                   printed=lambda recipe: replace(recipe, make=prepared(fvae.Model, relative=False), **_PRINTED)),
+    "fvae_rgb": Recipe(prepared(fvae.Model, head="rgb", **_NARROW), **_SITTINGS, steps=1500,
+                       printed=lambda recipe: replace(recipe, make=prepared(fvae.Model, head="rgb", relative=False), **_PRINTED)),
+    "regressor": Recipe(prepared(Regressor), steps=3500, batch=64, learning_rate=2e-3),
+    "f3a_gan": Recipe(prepared(f3a_gan.Model), steps=4000, batch=16, learning_rate=1e-3, betas=(0.5, 0.99), faces=12_000, sitting=6,
                       still=False, yaw=45.0, pitch=12.0, roll=8.0, size=128, printed=lambda recipe: replace(recipe, size=128)),
 }  # fmt: skip
 """Name of a weight file -> how it is trained, in the order in which they depend on each other (AF-VAE matches features)."""

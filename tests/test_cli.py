@@ -152,3 +152,35 @@ def test_doctor_reports_machine_and_pieces(capsys, monkeypatch, tmp_path):
     still = {p.name for p in doctor.pieces() if not p.present}
     assert missing - still == {"ICT-FaceKit model", "face-alignment landmarks"}
     assert not (tmp_path / "deep").exists(), "the doctor only looks"
+
+
+@pytest.mark.skipif(importlib.util.find_spec("dlib") is None, reason="needs the [offline] extra")
+def test_a_photograph_follows_a_video(tmp_path, capsys, monkeypatch):
+    import numpy as np
+    import torch
+    from PIL import Image
+
+    from facelab.blocks.regressor import Config as RegressorConfig
+    from facelab.blocks.regressor import Regressor
+    from facelab.faces import FaceWorld
+    from facelab.papers import f3a_gan
+    from facelab.show import film
+
+    torch.manual_seed(0)
+    model = f3a_gan.Model(f3a_gan.Config(size=32, width=2, start=32)).eval()
+    model._regressor.append(Regressor(RegressorConfig(size=32, width=4)).eval())
+    monkeypatch.setattr(facelab, "load", lambda room: model)
+    world = FaceWorld(3)
+    film(world.clip(0, 6, 192).image, tmp_path / "driver.mp4", progress=False)
+    Image.fromarray(((world.clip(1, 1, 192).image[0].permute(1, 2, 0).numpy() + 1) * 127.5).astype(np.uint8)).save(tmp_path / "photo.png")
+    photo, driver, out = (str(tmp_path / name) for name in ("photo.png", "driver.mp4", "out.gif"))
+    call = ["animate", photo, driver, out, "--every", "2", "--detector", "dlib"]
+    assert main(call) == 0
+    with Image.open(tmp_path / "out.gif") as picture:
+        assert picture.n_frames == 3 and picture.size == (64, 32)
+    assert capsys.readouterr().out.splitlines()[-1] == out
+    wrongs = {"gif or .mp4": ["animate", photo, driver, "out.avi"], "hat": [*call, "--keep", "hat"], "no video": ["animate", photo, photo, out],
+              "no.png": ["animate", str(tmp_path / "no.png"), driver, out]}  # fmt: skip
+    for message, wrong in wrongs.items():
+        assert main(wrong) == 2
+        assert message in capsys.readouterr().err

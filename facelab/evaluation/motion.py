@@ -6,11 +6,14 @@ Source: F3A-GAN, Table III, after MarioNETte (Ha et al. 2020).
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 from torch import Tensor
 from torch.nn import functional as F
 
 from facelab.core import ShapeError
+from facelab.evaluation.judge import Judge
+from facelab.evaluation.measures import mae, mse, psnr, ssim
 
 
 def identity_similarity(a: Tensor, b: Tensor) -> Tensor:
@@ -44,6 +47,26 @@ def landmark_mae(found: Tensor, true: Tensor, size: int) -> Tensor:
     """
     _alike(found, true)
     return (found - true).abs().flatten(1).mean(dim=1) / size
+
+
+def reenactment(made: Tensor, target: Tensor, judge: Judge, parts: Mapping[str, Tensor] | None = None) -> dict[str, float]:
+    """The columns of Tables I and II for made pictures (N,3,H,W) and the true ones of the same motion, means over pictures.
+
+    What pose, expression, landmarks and identity a picture shows the judge reads off both, so that its own errors count in neither.
+    ``parts`` are named masks (N,1,H,W), of which some may be empty: PSNR inside each, over the pictures where it is not.
+    Raises ShapeError as :func:`facelab.evaluation.psnr` does.
+    """
+    said, true = judge.look(made), judge.look(target)
+    found = {
+        "MAE": mae(made, target).mean().item(), "MSE": mse(made, target).mean().item(), "PSNR": psnr(made, target).mean().item(),
+        "SSIM": ssim(made, target).mean().item(), "CSIM": identity_similarity(said.identity, true.identity).mean().item(),
+        "PRMSE": pose_rmse(said.pose, true.pose), "AUCON": activation_agreement(said.expression, true.expression).mean().item(),
+        "LMAE": landmark_mae(said.landmarks, true.landmarks, target.shape[-1]).mean().item(),
+    }  # fmt: skip
+    for name, mask in (parts or {}).items():
+        some = mask.flatten(1).sum(dim=1) > 0
+        found[f"PSNR, {name}"] = psnr(made[some], target[some], mask[some].float()).mean().item()
+    return found
 
 
 def _alike(a: Tensor, b: Tensor) -> None:

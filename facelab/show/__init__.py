@@ -1,6 +1,8 @@
 """What the notebooks show: pictures that stand still and widgets that move; display only, the methods are derived in the notebooks."""
+from facelab.show.film import film
 from facelab.show.pictures import begin, clay, flow_colours, histograms, house, overlay, projection, sheet, tint, to_pixels
 from facelab.show.widgets import (
+    Animator,
     ClusterExplorer,
     ExpressionEditor,
     HistogramExplorer,
@@ -12,6 +14,6 @@ from facelab.show.widgets import (
 )
 
 __all__ = [
-    "ClusterExplorer", "ExpressionEditor", "HistogramExplorer", "LatentExplorer", "LiveCurves", "PriorExplorer", "Puppet", "Quiz", "begin",
-    "clay", "flow_colours", "histograms", "house", "overlay", "projection", "sheet", "tint", "to_pixels",
+    "Animator", "ClusterExplorer", "ExpressionEditor", "HistogramExplorer", "LatentExplorer", "LiveCurves", "PriorExplorer", "Puppet",
+    "Quiz", "begin", "clay", "film", "flow_colours", "histograms", "house", "overlay", "projection", "sheet", "tint", "to_pixels",
 ]  # fmt: skip

@@ -5,7 +5,19 @@ import pytest
 import torch
 
 from facelab.core import ShapeError, assets_folder
-from facelab.evaluation import DlibIdentity, activation_agreement, identity_similarity, landmark_mae, mae, mse, pose_rmse
+from facelab.evaluation import (
+    DlibIdentity,
+    activation_agreement,
+    identity_similarity,
+    judge,
+    landmark_mae,
+    mae,
+    mse,
+    pose_rmse,
+    psnr,
+    reenactment,
+)
+from facelab.faces import FaceWorld
 from facelab.faces.photos import prepare_picture
 from facelab.faces.photos.read import read_picture
 
@@ -50,3 +62,18 @@ def test_dlib_knows_people_from_photographs():
     assert apart.diagonal().max() < 0.6 and apart[~torch.eye(4, dtype=torch.bool)].min() > apart.diagonal().max()
     with pytest.raises(ShapeError, match="68"):
         DlibIdentity().features(torch.zeros(1, 3, 64, 64), torch.zeros(1, 5, 2))
+
+
+def test_the_truth_and_the_source_in_the_columns_of_the_tables():
+    world, network = FaceWorld(0), judge()
+    pair = world.sample(8, size=64, sitting=2, still=False)
+    source, target = pair[::2], pair[1::2]
+    some = torch.zeros(4, 1, 64, 64)
+    some[1:, :, 20:40, 20:40] = 1
+    best = reenactment(target.image, target.image, network, {"box": some})
+    assert best["PSNR"] == 120 and best["PSNR, box"] == 120 and best["CSIM"] == pytest.approx(1) and best["AUCON"] == 1
+    assert best["MAE"] == best["MSE"] == best["PRMSE"] == best["LMAE"] == 0 and best["SSIM"] == pytest.approx(1)
+    copied = reenactment(source.image, target.image, network, {"box": some})
+    assert copied["PSNR"] < 25 and copied["PRMSE"] > 5 and copied["LMAE"] > 0.01 and copied["AUCON"] < 1
+    inside = psnr(source.image[1:], target.image[1:], some[1:]).mean().item()
+    assert copied["PSNR, box"] == pytest.approx(inside)

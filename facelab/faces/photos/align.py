@@ -1,6 +1,8 @@
 """One face into facelab's framing: upright, scaled, cropped so that the whole head is seen."""
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -8,10 +10,12 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
+from tqdm.auto import tqdm
 
-from facelab.core import ShapeError
+from facelab.core import LandmarkError, PictureError, ShapeError
 from facelab.faces.batch import FaceBatch
-from facelab.faces.landmarks import Detector, find_face
+from facelab.faces.landmarks import Detector, find_face, open_detector
+from facelab.faces.photos.read import VIDEO_SUFFIXES, frames
 
 FRAME = 30.0  # centimetres that an aligned picture spans: the whole head, hair and a margin, as in FaceWorld's pictures
 ORIGIN = (0.5, 0.485)  # where the middle of the head, at the height of the eyes, lands, over the picture's side
@@ -109,6 +113,27 @@ def _move(picture: NDArray, points: NDArray, size: int, *, zoom: float, origin: 
     seen = (grid - centre) @ turn / zoom + origin
     inside = ((seen >= -0.5) & (seen <= np.array([width, height]) - 0.5)).all(1).mean()
     return AlignedFace(moved, ((points - origin) @ turn.T * zoom + centre).astype(np.float32), float(zoom), float(inside))
+
+
+def prepare_clip(path: str | Path, size: int = 256, every: int = 1, detector: str | Detector = "auto", progress: bool = True) -> FaceBatch:
+    """A video's frames through the same steps as a prepared folder, each found and aligned by itself; those without a face are left out.
+
+    Args: ``every`` takes every so many frames. Returns a batch that knows image, landmarks and clip.
+    Raises: PictureError for a file that is no video. LandmarkError: no frame with one face, why being said of the last.
+    """
+    if Path(path).suffix.lower() not in VIDEO_SUFFIXES:
+        raise PictureError(f"{path} is no video ({', '.join(sorted(VIDEO_SUFFIXES))})")
+    if isinstance(detector, str):
+        detector = open_detector(detector)
+    found, last = [], None
+    for _, picture in tqdm(frames(Path(path), every), unit="frame", disable=not progress):
+        try:
+            found.append(prepare_picture(picture, size, detector))
+        except LandmarkError as error:
+            last = error
+    if not found:
+        raise LandmarkError(f"{path}: not one frame shows one face ({last})")
+    return replace(FaceBatch.cat(found), clip=torch.zeros(len(found), dtype=torch.long))
 
 
 def to_batch(picture: NDArray) -> Tensor:

@@ -1,4 +1,5 @@
 """Widgets that draw into ``ipywidgets.Image``; each has ``draw``, which gives the same picture as pixels: its static twin."""
+from facelab.show.widgets.animator import Animator
 from facelab.show.widgets.clusters import ClusterExplorer
 from facelab.show.widgets.curves import LiveCurves
 from facelab.show.widgets.expression import ExpressionEditor
@@ -8,4 +9,7 @@ from facelab.show.widgets.priors import PriorExplorer
 from facelab.show.widgets.puppet import Puppet
 from facelab.show.widgets.quiz import Quiz
 
-__all__ = ["ClusterExplorer", "ExpressionEditor", "HistogramExplorer", "LatentExplorer", "LiveCurves", "PriorExplorer", "Puppet", "Quiz"]
+__all__ = [
+    "Animator", "ClusterExplorer", "ExpressionEditor", "HistogramExplorer", "LatentExplorer", "LiveCurves", "PriorExplorer", "Puppet",
+    "Quiz",
+]  # fmt: skip

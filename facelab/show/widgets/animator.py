@@ -1,0 +1,116 @@
+"""A photograph that is turned and made to smile by hand, and filmed."""
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import ipywidgets as widgets
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from facelab.core import FacelabError, ShapeError
+from facelab.geometry.pose import Parameters, between
+from facelab.papers.f3a_gan import ClipError
+from facelab.show.film import film
+from facelab.show.pictures import to_pixels
+from facelab.show.widgets.parts import jpeg, resize, string
+
+POSE = {"yaw": 60, "pitch": 25, "roll": 20}  # degrees to either side of the source's own
+SPACED = widgets.Layout(grid_template_columns="repeat(3, 33%)", width="100%", overflow="hidden")
+
+
+class Animator:
+    """One photograph, a slider for each angle and each expression direction: its facial flow, and what F3A-GAN makes of it.
+
+    Sliders move away from the source's own state, which is 0. "Keep" remembers a state; "film" writes the way from the source through
+    the kept states, back to the source if there is only one, into the file named beside it.
+
+    Args:
+        model: a :class:`facelab.papers.f3a_gan.Model` driven by flow. source: (1,3,H,W), as large as its pictures.
+        shape: the source's 3D face; None: found by ``model.fit_shape``.
+        truth: state -> (1,3,H,W), the renderer's picture of it, shown beside the others; None for a photograph, which has none.
+
+    Attributes: ``sliders``: name -> slider; ``kept``: states; ``view``: what a notebook displays; its CSS class is ``facelab-animator``.
+    Raises: ClipError for a model that no flow drives, ShapeError for another size.
+    """
+
+    SIDE = 192
+
+    def __init__(self, model: Any, source: Tensor, shape: Parameters | None = None, truth: Callable[[Parameters], Tensor] | None = None):
+        if model.config.condition != "flow":
+            raise ClipError(f"this model is driven by {model.config.condition}: an animator draws facial flow")
+        self.model, self.source, self.truth = model, source, truth
+        self.shape = model.fit_shape(source) if shape is None else shape
+        self.names = model.morphable.expression_names
+        self.sliders = {name: string(name, -limit, limit, 1) for name, limit in POSE.items()}
+        self.sliders |= {name: string(name, -0.5, 1, 0.05) for name in self.names}
+        self.kept: list[Parameters] = []
+        self._resting = False
+        self._picture = widgets.Image(format="jpeg", height=self.SIDE)
+        keep, let_go, write = (widgets.Button(description=text, layout=widgets.Layout(width="6em")) for text in ("keep", "let go", "film"))
+        self.file = widgets.Text("face.gif", layout=widgets.Layout(width="14em"))
+        self.said = widgets.Label("")
+        keep.on_click(self._keep)
+        let_go.on_click(self._let_go)
+        write.on_click(self._write)
+        strings = widgets.GridBox(list(self.sliders.values()), layout=SPACED)
+        self.view = widgets.VBox([self._picture, widgets.HBox([keep, let_go, write, self.file, self.said]), strings])
+        self.view.add_class("facelab-animator")
+        for slider in self.sliders.values():
+            slider.observe(self._redraw, "value")
+        self._redraw()
+
+    def state(self, **amounts: float) -> Parameters:
+        """The source's 3D face, moved: ``animator.state(yaw=-20, smile=0.8)``, degrees and shares. ShapeError for an unknown name."""
+        unknown = amounts.keys() - self.sliders.keys()
+        if unknown:
+            raise ShapeError(f"no slider called {', '.join(sorted(unknown))}; there are {', '.join(self.sliders)}")
+        turn = torch.deg2rad(torch.tensor([[float(amounts.get(name, 0.0)) for name in POSE]]))
+        change = torch.tensor([[float(amounts.get(name, 0.0)) for name in self.names]])
+        return self.shape._replace(pose=self.shape.pose + turn, expression_coefficients=self.shape.expression_coefficients + change)
+
+    def draw(self, **amounts: float) -> NDArray:
+        """uint8 (192, 3 or 4 x 192, 3): source, facial flow (red, green, blue: x, y, z; grey: none), the made picture, the truth."""
+        state = self.state(**amounts)
+        flow = self.model.condition(self.shape, state)
+        panels = [self.source, flow.clamp(-1, 1), self.model.make(self.source, flow)]
+        panels += [self.truth(state)] if self.truth else []
+        return np.concatenate([resize(to_pixels(panel[0]), self.SIDE) for panel in panels], axis=1)
+
+    def film(self, path: str | Path, states: list[Parameters] | None = None, steps: int = 16, progress: bool = True) -> Path:
+        """Writes the way from the source through ``states`` (those kept, if None), ``steps`` frames between two; see :func:`film`.
+
+        Raises ClipError when there is no state to go to.
+        """
+        goals = list(self.kept if states is None else states)
+        if not goals:
+            raise ClipError("nothing to film: move the sliders and keep a state first")
+        stops = [self.shape, *goals, *([self.shape] if len(goals) == 1 else [])]
+        way = [between(a, b, step / steps) for a, b in zip(stops, stops[1:], strict=False) for step in range(steps)] + [stops[-1]]
+        shapes = Parameters(*(torch.cat(parts) for parts in zip(*way, strict=True)))
+        return film(self.model.animate(self.source, shapes, self.shape), path, progress=progress)
+
+    def _redraw(self, change: Any = None) -> None:
+        if not self._resting:
+            self._picture.value = jpeg(self.draw(**{name: slider.value for name, slider in self.sliders.items() if slider.value}))
+
+    def _keep(self, button: widgets.Button) -> None:
+        self.kept.append(self.state(**{name: slider.value for name, slider in self.sliders.items()}))
+        self.said.value = f"{len(self.kept)} kept"
+
+    def _let_go(self, button: widgets.Button) -> None:
+        self._resting = True  # one redraw for all sliders
+        for slider in self.sliders.values():
+            slider.value = 0.0
+        self._resting = False
+        self._redraw()
+
+    def _write(self, button: widgets.Button) -> None:
+        try:
+            self.said.value = "filming …"
+            self.said.value = f"written: {self.film(self.file.value)}"
+        except FacelabError as error:
+            self.said.value = str(error)

@@ -11,7 +11,8 @@ Command: python data_prep/300w_lp.py IN OUT [--size 128] [--flips] [--test 0.1]
 Each .mat has pt2d, 68 landmarks in pixels counted from 1, and Pose_Para, pitch, yaw, roll in radians first. Its shape and expression
 coefficients are of the Basel Face Model with FaceWarehouse's expressions; facelab's regressor speaks of its own model and warms up on
 made faces, so what is kept here are landmarks and pose. Further columns: split, set, and pitch, yaw, roll in degrees with the signs of
-the files. The identity is the picture that a turned one was made from: all turns of one picture are one clip to F3A-GAN.
+the files. The identity is the picture that a turned one was made from: all turns of one picture are one clip to F3A-GAN,
+those of its mirror image another.
 """
 from __future__ import annotations
 
@@ -30,8 +31,9 @@ SETS = ("AFW", "HELEN", "IBUG", "LFPW")
 NAME = re.compile(r"((?:AFW|HELEN|IBUG|LFPW)_.+?)(?:_\d{1,2})?")  # without the number of the turn
 
 
-def identity(stem: str, turned: bool) -> str:
-    return NAME.fullmatch(stem)[1] if turned and NAME.fullmatch(stem) else stem
+def identity(path: Path, turned: bool) -> str:
+    name = NAME.fullmatch(path.stem)[1] if turned and NAME.fullmatch(path.stem) else path.stem
+    return name + "_Flip" if path.parent.name.endswith("_Flip") else name  # between a picture and its mirror image there is no flow
 
 
 def shots(folder: Path, flips: bool, test: float) -> Iterator[Shot]:
@@ -40,8 +42,8 @@ def shots(folder: Path, flips: bool, test: float) -> Iterator[Shot]:
     if not files:
         raise AssetError(f"{folder} holds no AFW/*.mat, HELEN/*.mat, IBUG/*.mat or LFPW/*.mat")
     turned = any(re.search(r"_0$", path.stem) for path in files)  # 300W-LP counts the turns of a picture from 0
-    people = [identity(path.stem, turned) for path in files]
-    tested = held_out(people, test)
+    people = [identity(path, turned) for path in files]
+    tested = held_out((person.removesuffix("_Flip") for person in people), test)
     for path, person in zip(files, people, strict=True):
         points, pose, trouble = None, np.full(3, np.nan), ""
         try:
@@ -55,9 +57,9 @@ def shots(folder: Path, flips: bool, test: float) -> Iterator[Shot]:
         if not picture.is_file():
             trouble = trouble or "annotated, but there is no such picture"
         pitch, yaw, roll = ("" if trouble else f"{angle:.2f}" for angle in pose)
-        yield Shot(picture, picture.relative_to(folder).as_posix(), person, landmarks=points, trouble=trouble, notes={
-            "split": "test" if person in tested else "train", "set": path.parent.name, "pitch": pitch, "yaw": yaw, "roll": roll,
-        })  # fmt: skip
+        split = "test" if person.removesuffix("_Flip") in tested else "train"
+        notes = {"split": split, "set": path.parent.name, "pitch": pitch, "yaw": yaw, "roll": roll}
+        yield Shot(picture, picture.relative_to(folder).as_posix(), person, landmarks=points, trouble=trouble, notes=notes)
 
 
 def main(arguments: list[str] | None = None) -> int:

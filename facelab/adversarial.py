@@ -13,7 +13,7 @@ def wasserstein_generator(real: Tensor, fake: Tensor) -> Tensor:
     Args: the critic's answers to real and made pictures, any shape. Returns ().
     Source: F3A-GAN Eq. 11; Arjovsky, Chintala and Bottou 2017 ("Wasserstein GAN").
     """
-    return real.mean() - fake.mean()
+    return real.float().mean() - fake.float().mean()
 
 
 def wasserstein_critic(real: Tensor, fake: Tensor) -> Tensor:
@@ -22,7 +22,7 @@ def wasserstein_critic(real: Tensor, fake: Tensor) -> Tensor:
     Eq. 11 of F3A-GAN is the generator's and the critic must *maximise* it (SPECS E8); one that minimised it would help the generator.
     Unbounded below: without :func:`gradient_penalty` it runs away.
     """
-    return fake.mean() - real.mean()
+    return fake.float().mean() - real.float().mean()  # a critic's answers may be large and close together
 
 
 def gradient_penalty(critic: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor, mix: Tensor) -> Tensor:
@@ -35,7 +35,7 @@ def gradient_penalty(critic: Callable[[Tensor], Tensor], real: Tensor, fake: Ten
     Args: ``real``, ``fake`` (N,…) pictures; ``mix`` u, (N,1,…), uniform in [0, 1). Returns ().
     Source: Gulrajani et al. 2017 ("Improved Training of Wasserstein GANs"), Eq. 3; the papers here do not say how their critics are held.
     """
-    between = torch.lerp(fake.detach(), real, mix).requires_grad_()
-    answers = critic(between).reshape(len(between), -1).mean(dim=1)
+    between = torch.lerp(fake.detach().float(), real.float(), mix).requires_grad_()
+    answers = critic(between).float().reshape(len(between), -1).mean(dim=1)
     (slope,) = torch.autograd.grad(answers.sum(), between, create_graph=True)
     return (slope.flatten(1).norm(dim=1) - 1).square().mean()

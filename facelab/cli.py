@@ -57,6 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     animate.add_argument("--keep", nargs="+", metavar="PART", default=["identity", "camera"],
                          help="what stays the photograph's: identity, expression, pose, camera (default: identity camera)")  # fmt: skip
     animate.add_argument("--every", type=int, default=1, metavar="N", help="take every Nth frame (default: %(default)s)")
+    animate.add_argument("--regressor", type=Path, metavar="FILE", help="a regressor.safetensors of your own (default: the shipped one)")
     animate.add_argument("--weights", type=Path, metavar="FILE", help="an f3a_gan.safetensors of your own (default: the shipped one)")
     animate.add_argument("--detector", choices=("auto", "face-alignment", "dlib"), default="auto", help="what finds faces (default: auto)")
     animate.set_defaults(command=_animate)
@@ -117,18 +118,22 @@ def _animate(options: argparse.Namespace) -> int:
 
     import facelab
     from facelab.blocks import load_weights
-    from facelab.faces.photos import prepare_clip, prepare_picture, read_picture
+    from facelab.blocks.regressor import Regressor
+    from facelab.faces.photos import frame_rate, prepare_clip, prepare_picture, read_picture
     from facelab.papers import f3a_gan
     from facelab.show import film
 
     if options.out.suffix.lower() not in (".gif", ".mp4"):  # before minutes of work, not after
         raise PictureError(f"{options.out.name}: films are written as .gif or .mp4")
+    keep = f3a_gan.check_keep(options.keep)
     model = load_weights(f3a_gan.Model, f3a_gan.Config, options.weights) if options.weights else facelab.load("f3a_gan")
+    if options.regressor:
+        model.use_regressor(load_weights(Regressor, Regressor.Config, options.regressor))
     size = model.config.size
     photo = prepare_picture(read_picture(options.photo), size, options.detector).image
     driver = prepare_clip(options.driver, size, options.every, options.detector).image
-    made = model.reenact(photo, driver, options.keep)
-    print(film(torch.cat([driver, made], dim=3), options.out, rate=25 / options.every))
+    made = model.reenact(photo, driver, keep)
+    print(film(torch.cat([driver, made], dim=3), options.out, rate=frame_rate(options.driver) / options.every))
     return 0
 
 

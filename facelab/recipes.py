@@ -121,6 +121,11 @@ def _finish_fvae(model: fvae.Model, faces: Any, recipe: Recipe, *, out: Path, re
     mask.given.eval()  # and home from where it was trained
 
 
+def _f3a(faces: Any, recipe: Recipe) -> nn.Module:
+    """Each side but the last is the largest for a fifth of the steps, however many there are."""
+    return prepared(f3a_gan.Model, grow=max(1, recipe.steps // 5))(faces, recipe)
+
+
 def _paper(room: Any) -> Callable[[Any, Recipe], nn.Module]:
     def make(faces: Any, recipe: Recipe) -> nn.Module:
         model = room.Model(room.Config(size=recipe.size))
@@ -152,8 +157,8 @@ RECIPES = {
                    printed=lambda recipe: replace(recipe, make=prepared(fvae.Model, relative=False), **_PRINTED)),
     "fvae_rgb": Recipe(prepared(fvae.Model, head="rgb", **_NARROW), **_SITTINGS, steps=1500,
                        printed=lambda recipe: replace(recipe, make=prepared(fvae.Model, head="rgb", relative=False), **_PRINTED)),
-    "regressor": Recipe(prepared(Regressor), steps=3500, batch=64, learning_rate=2e-3),
-    "f3a_gan": Recipe(prepared(f3a_gan.Model), steps=4000, batch=16, learning_rate=1e-3, betas=(0.5, 0.99), faces=12_000, sitting=6,
+    "regressor": Recipe(prepared(Regressor), steps=3500, batch=64, learning_rate=2e-3, printed=lambda recipe: replace(recipe, size=128)),
+    "f3a_gan": Recipe(_f3a, steps=4000, batch=16, learning_rate=1e-3, betas=(0.5, 0.99), faces=12_000, sitting=6,
                       still=False, yaw=45.0, pitch=12.0, roll=8.0, size=128, printed=lambda recipe: replace(recipe, size=128)),
 }  # fmt: skip
 """Name of a weight file -> how it is trained, in the order in which they depend on each other (AF-VAE matches features)."""
@@ -251,7 +256,7 @@ def _photographs(name: str, folder: str | Path) -> tuple[Any, nn.Module, dict[st
         raise RecipeError(f"{name} learns truths that photographs lack; on photographs there are {', '.join(tunable)}")
     photographs = Photos(folder)
     model = facelab.load(name) if name in facelab.TRAINED else load_weights(Regressor, Regressor.Config, shipped(name))
-    if photographs.size != model.config.size:
+    if photographs.size != model.config.size and name != "regressor":  # which looks at pictures of any size
         raise ShapeError(
             f"{folder} holds pictures of {photographs.size} px, {name} takes {model.config.size}: "
             f"prepare them again with --size {model.config.size}"
@@ -260,7 +265,10 @@ def _photographs(name: str, folder: str | Path) -> tuple[Any, nn.Module, dict[st
     if out.all():
         raise RecipeError(f"{folder} shows one person only: at least two are needed, one to learn from and one to look at")
     told = {"photographs": int((~out).sum()), "held_out": [photographs.people[i] for i in photographs.identity[out].unique().tolist()]}
-    return Subset(photographs, (~out).nonzero()[:, 0]), model, told
+    faces = Subset(photographs, (~out).nonzero()[:, 0])
+    if name == "f3a_gan":
+        model.prepare(faces)
+    return faces, model, told
 
 
 def held_out(photographs: Photos) -> Tensor:

@@ -15,3 +15,13 @@ def smooth_faces(n=24, size=16, points=68):
     coarse = torch.rand(n, 3, 4, 4, generator=generator) * 2 - 1
     image = F.interpolate(coarse, size=size, mode="bilinear", align_corners=True)
     return FaceBatch(image, torch.rand(n, points, 2, generator=generator) * size)
+
+
+def awake(regressor, image):
+    """A fresh regressor, which begins with one face for everybody, made to answer differently to every picture."""
+    for layer in (regressor.read[-1], *(reader[-1] for reader in regressor.correct)):
+        torch.nn.init.normal_(layer.weight, std=0.05, generator=seeded())
+    with torch.no_grad():
+        for _ in range(30):  # statistics of BatchNorm
+            regressor.train()(image)
+    return regressor.eval()

@@ -159,6 +159,7 @@ def test_a_photograph_follows_a_video(tmp_path, capsys, monkeypatch):
     import numpy as np
     import torch
     from PIL import Image
+    from stand_ins import awake
 
     from facelab.blocks.regressor import Config as RegressorConfig
     from facelab.blocks.regressor import Regressor
@@ -168,7 +169,10 @@ def test_a_photograph_follows_a_video(tmp_path, capsys, monkeypatch):
 
     torch.manual_seed(0)
     model = f3a_gan.Model(f3a_gan.Config(size=32, width=2, start=32)).eval()
-    model._regressor.append(Regressor(RegressorConfig(size=32, width=4)).eval())
+    model.use_regressor(awake(Regressor(RegressorConfig(size=32, width=4)), FaceWorld(3).sample(20, size=32).image))
+    asked = []
+    real = model.reenact
+    monkeypatch.setattr(model, "reenact", lambda *given: asked.append((len(given[0]), len(given[1]), given[2])) or real(*given))
     monkeypatch.setattr(facelab, "load", lambda room: model)
     world = FaceWorld(3)
     film(world.clip(0, 6, 192).image, tmp_path / "driver.mp4", progress=False)
@@ -178,9 +182,11 @@ def test_a_photograph_follows_a_video(tmp_path, capsys, monkeypatch):
     assert main(call) == 0
     with Image.open(tmp_path / "out.gif") as picture:
         assert picture.n_frames == 3 and picture.size == (64, 32)
-    assert capsys.readouterr().out.splitlines()[-1] == out
-    wrongs = {"gif or .mp4": ["animate", photo, driver, "out.avi"], "hat": [*call, "--keep", "hat"], "no video": ["animate", photo, photo, out],
-              "no.png": ["animate", str(tmp_path / "no.png"), driver, out]}  # fmt: skip
+    assert capsys.readouterr().out.splitlines()[-1] == out and asked == [(1, 3, ("identity", "camera"))]
+    wrongs = {
+        "gif or .mp4": ["animate", photo, driver, "out.avi"], "hat": [*call, "--keep", "hat"], "every": [*call, "--every", "0"],
+        "no video": ["animate", photo, photo, out], "no.png": ["animate", str(tmp_path / "no.png"), driver, out],
+    }  # fmt: skip
     for message, wrong in wrongs.items():
         assert main(wrong) == 2
         assert message in capsys.readouterr().err

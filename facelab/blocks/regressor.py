@@ -60,13 +60,14 @@ class Regressor(nn.Module):
 
     .. math:: L_{warm} = L_{shp} + \lambda_1 L_{lm} + \lambda_2 L_{tr} + \lambda_3 L_{reg},
 
-    on pictures of which only landmarks are known with :math:`L_{sub} = L_{lm} + \lambda_3 L_{reg}`. All are means over elements and faces:
+    on pictures of which only landmarks are known with :math:`L_{sub} = \lambda_1 L_{lm} + \lambda_3 L_{reg}`. All are means over elements
+    and faces:
 
     ===================  ===========================================================================  ============================
     ``shape``            :math:`\overline{|X(\alpha) - X(\hat\alpha)|}`, of the unposed face            millimetres (Eq. 6)
     ``landmarks``        :math:`\overline{w_{lm} |X_{2D}[L] - \hat M|}`                                 hundredths of the side (Eq. 5)
     ``transformation``   :math:`\overline{|r - \hat r|} + \overline{|s - \hat s|} + \overline{|t - \hat t|}`   standard deviations (Eq. 7)
-    ``regularisation``   :math:`\overline{|\alpha_{id}|} + \overline{|\alpha_{exp}|}`                   standard deviations
+    ``regularisation``   :math:`\overline{|\alpha_{id}|} + \overline{|\alpha_{exp}|}`                   the model's own
     ===================  ===========================================================================  ============================
 
     Source: F3A-GAN (Wu et al., IEEE TIP 2021), III-C, Eqs. 5 to 9. Departures: an L1 over radians, pixels and scales adds up nothing,

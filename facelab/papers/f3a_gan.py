@@ -9,13 +9,16 @@ source picture and flow to picture.
 Departures: the printed fusion (Eq. 4) multiplies features of the source where the source shows them with features of the flow where the
 target will be; ``align`` first carries the source's features along the flow (notebook 11 measures both). What is wanting at the deepest
 level is a convolution of the encoder's deepest features; the scale that the flow predicts begins at 1, without which products start the
-decoder at nothing (SPECS E5, E6). Widths, sides, weights and schedules stand in a supplement that we do not have, and are ours.
+decoder at nothing (SPECS E5, E6). While a level fades in, the picture of the level below is painted by its own last convolution and
+enlarged, as in Karras et al. 2018; the formula printed after Eq. 4 uses one convolution for features of two widths. The flow's stream has
+half the channels. The critic learns once for each step of the generator. Widths, sides, weights and schedules stand in a supplement that
+we do not have, and are ours.
 """
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +33,7 @@ from facelab.faces.batch import FaceBatch
 from facelab.geometry.flow import facial_flow, warp
 from facelab.geometry.morphable import MorphableModel
 from facelab.geometry.pose import Parameters, landmarks_of, place
+from facelab.geometry.raster import rasterize
 
 CONDITIONS = ("flow", "landmarks", "activations")
 VARIANTS = ("full", "one_stream", "single_layer")
@@ -48,6 +52,7 @@ class Config:
     width: int = 6  # channels where the side is 128, doubled at every halving, 16 times as many at most
     deepest: int = 4  # side of the deepest level
     condition: str = "flow"  # IV-E: or a heat map of the target's "landmarks", or its expression's "activations" and Euler angles
+    mask: bool = False  # a fourth channel of the flow says where it is drawn: no movement is not no face (SPECS E12)
     variant: str = "full"  # IV-E: or "one_stream" (T_os), "single_layer" (T_sl)
     align: bool = True  # the source's features are carried along the flow before they are fused; False, as printed
     grow: int = 800  # steps for which each side stays the largest, half of them fading in; 0: never grown (T_np)
@@ -57,7 +62,7 @@ class Config:
     penalty: float = 10.0  # of the critic's slope
     features_weight: float = 3.0  # w of Eq. 10 on eyes, nose and mouth; 1 elsewhere
     still: float = 0.1  # share of pairs that are one frame twice: the image stream reconstructs (III-B1)
-    shapes: str = "exact"  # of the frames it learns from: what the renderer knows, or "regressed"
+    shapes: str = "exact"  # of the frames it learns from: what the renderer knows, or "regressed"; photographs have no others
 
     @property
     def sides(self) -> list[int]:
@@ -65,6 +70,8 @@ class Config:
         count = (self.size // self.deepest).bit_length()
         if self.size != self.deepest * 2 ** (count - 1) or not self.deepest <= self.start <= self.size:
             raise ShapeError(f"size must be {self.deepest} times a power of two and not below start = {self.start}, got {self.size}")
+        if self.start not in [self.size >> level for level in range(count)]:
+            raise ShapeError(f"start must be a half, a quarter, … of the size {self.size}, got {self.start}")
         return [self.size >> level for level in range(count)]
 
     @property
@@ -171,7 +178,7 @@ class Generator(nn.Module):
 
 
 class Critic(nn.Module):
-    """D, a PatchGAN: one answer for each overlapping patch, (N,3,s,s) -> (N,1,s/8,s/8)."""
+    """D, a PatchGAN: one answer for each overlapping patch, (N,3,s,s) -> (N,1,s/8,s/8), or for 4 x 4 of them where s is smaller."""
 
     def __init__(self, channels: Sequence[int]):
         super().__init__()
@@ -181,11 +188,25 @@ class Critic(nn.Module):
     def forward(self, picture: Tensor, level: int = 0, alpha: float = 1.0) -> Tensor:
         maps = self.body(picture, level, alpha)
         number = min(3, len(maps) - 1)
-        return self.answer[level + number](maps[number])
+        answer = self.answer[level + number](maps[number])
+        if alpha < 1 and number < len(maps) - 1:  # the level below answered from one level deeper, and fades out
+            before = self.answer[level + number + 1](maps[number + 1])
+            answer = torch.lerp(F.interpolate(before, scale_factor=2, mode="nearest"), answer, alpha)
+        return answer
 
 
 REACH = 0.1
 """Flows enter the networks in tenths of the side."""
+
+
+class Frames(NamedTuple):
+    """Training frames, ready to be paired."""
+
+    faces: Any
+    state: Parameters  # of every frame
+    order: Tensor  # rows that have a partner, those of one clip side by side
+    begin: Tensor  # of each of them, where its clip begins in that order
+    count: Tensor  # and how many frames it has
 
 
 class Model(nn.Module):
@@ -204,12 +225,11 @@ class Model(nn.Module):
             raise ShapeError("only a flow, in a stream of its own, says where features go: give align=False")
         self.morphable = MorphableModel.default()
         self._marks = landmarks_of(self.morphable)
-        wide = {"flow": 3, "landmarks": 1, "activations": len(self.morphable.expression_basis) + 3}[config.condition]
+        wide = {"flow": 3 + config.mask, "landmarks": 1, "activations": len(self.morphable.expression_basis) + 3}[config.condition]
         self.generator, self.critic = Generator(config, wide), Critic(config.channels)
         self.register_buffer("step", torch.zeros((), dtype=torch.long))  # steps of training so far: what has grown by now
-        self._regressor: list[Regressor] = []  # loaded when first asked for; in a list: not a part of this model
-        self._states: Parameters | None = None  # of all training frames
-        self._order = self._place = self._begin = self._count = torch.zeros(0, dtype=torch.long)
+        self._finder: list[Regressor] = []  # in a list: not a part of this model
+        self._frames: Frames | None = None
 
     @property
     def stage(self) -> tuple[int, float]:
@@ -225,9 +245,14 @@ class Model(nn.Module):
         target's, as one heat map. ``activations``: the target's expression coefficients and Euler angles, the same at every place.
         """
         size = self.config.size
+        source, target = (Parameters(*(part.cpu() for part in state)) for state in (source, target))
         if self.config.condition == "flow":
             shapes = [place(self.morphable, state, size) for state in (source, target)]
-            return facial_flow(*shapes, self.morphable.triangles, size) / (REACH * size)
+            flow = facial_flow(*shapes, self.morphable.triangles, size) / (REACH * size)
+            if not self.config.mask:
+                return flow
+            covered = rasterize(shapes[1], self.morphable.triangles, shapes[1][..., :1], size)[2]
+            return torch.cat([flow, covered[:, None].to(flow)], dim=1)
         if self.config.condition == "landmarks":
             return heat_map(self._landmarks(target), size)
         values = torch.cat([target.expression_coefficients, target.pose], dim=1)
@@ -236,42 +261,46 @@ class Model(nn.Module):
     def _landmarks(self, state: Parameters) -> Tensor:
         return place(self._marks, state, self.config.size)[..., :2]
 
+    def use_regressor(self, network: Regressor) -> None:
+        """Lets :meth:`fit_shape` ask another network than the shipped one, such as one refined on photographs."""
+        self._finder[:] = [network.eval()]
+
     @torch.no_grad()
     def fit_shape(self, image: Tensor) -> Parameters:
-        """Pictures (N,3,H,W) in [-1, 1] of any size -> their 3D faces, by the shipped regressor (stage one)."""
-        if not self._regressor:
-            self._regressor.append(regressor())
-        network = self._regressor[0].to(image.device)
-        return Parameters(*(torch.cat(parts) for parts in zip(*(network(some) for some in image.split(256)), strict=True)))
+        """Pictures (N,3,H,W) in [-1, 1] of any size -> their 3D faces, on the CPU, as the regressor of stage one sees them."""
+        if not self._finder:
+            self.use_regressor(regressor())
+        network = self._finder[0].to(image.device)
+        found = [network(some) for some in image.split(256)]
+        return Parameters(*(torch.cat(parts).cpu() for parts in zip(*found, strict=True)))
 
     # --------------------------------------------------------------------------------------------------------------------- training
 
     def prepare(self, faces: Any) -> None:
-        """Before training: which frames are of one clip, or else of one person, and every frame's 3D face, exact or regressed.
+        """Before training: which frames are of one person in one clip, and every frame's 3D face, exact or regressed.
 
         A clip's regressed shapes share the mean of their identity coefficients: between two frames only motion may differ.
-        ClipError: nobody has two frames.
+        ClipError: nobody has two frames. MissingTruthError: it is not known who is who.
         """
-        identity, states, exact = [], [], self.config.shapes == "exact"
+        labels, states, exact = [], [], self.config.shapes == "exact"
         for rows in torch.arange(len(faces)).split(500):
             some = faces[rows]
-            identity.append(some.require("identity")[0] if some.clip is None else some.clip)
+            (who,) = some.require("identity")
+            labels.append(torch.stack([who, who if some.clip is None else some.clip], dim=1))
             exact = exact and some.camera is not None  # photographs have no exact ones
             states.append(Parameters.of(some) if exact else self.fit_shape(some.image))
-        identity = torch.cat(identity)
-        self._states = Parameters(*(torch.cat(parts).float() for parts in zip(*states, strict=True)))
-        _, person, count = identity.unique(return_inverse=True, return_counts=True)
+        state = Parameters(*(torch.cat(parts).float() for parts in zip(*states, strict=True)))
+        _, group, count = torch.cat(labels).unique(dim=0, return_inverse=True, return_counts=True)
         if not exact:
-            sums = torch.zeros(len(count), self._states.identity_coefficients.shape[1])
-            mean = sums.index_add_(0, person, self._states.identity_coefficients) / count[:, None]
-            self._states = self._states._replace(identity_coefficients=mean[person])
-        self._order = (count[person] > 1).nonzero()[:, 0]
-        self._order = self._order[person[self._order].argsort(stable=True)]  # rows, those of one person side by side
-        if not len(self._order):
+            sums = torch.zeros(len(count), state.identity_coefficients.shape[1]).index_add_(0, group, state.identity_coefficients)
+            state = state._replace(identity_coefficients=(sums / count[:, None])[group])
+        order = (count[group] > 1).nonzero()[:, 0]
+        order = order[group[order].argsort(stable=True)]  # rows, those of one clip side by side
+        if not len(order):
             raise ClipError(f"reenactment is learnt from two frames of one person; among these {len(faces)} faces nobody has two")
-        mine = count[person[self._order]]
-        starts = (count.where(count > 1, 0).cumsum(0) - count.where(count > 1, 0))[person[self._order]]
-        self._begin, self._count, self._place = starts, mine, torch.arange(len(self._order)) - starts
+        several = count.where(count > 1, 0)
+        begin = (several.cumsum(0) - several)[group[order]]
+        self._frames = Frames(faces, state, order, begin, count[group[order]])
 
     def players(self) -> dict[str, list[nn.Parameter]]:
         """The critic first: it answers to what the generator makes before it has learnt from the answer."""
@@ -279,15 +308,15 @@ class Model(nn.Module):
 
     def draw(self, faces: Any, n: int, generator: torch.Generator) -> dict[str, Tensor]:
         """Pairs of frames (I_s, I_t) of one person, the condition between them, the weights of Eq. 10; and the critic's mixing numbers."""
-        if self._states is None:
+        if self._frames is None or self._frames.faces is not faces:
             self.prepare(faces)
-        first = torch.randint(len(self._order), (n,), generator=generator)
-        count = self._count[first]
+        frames = self._frames
+        first = torch.randint(len(frames.order), (n,), generator=generator)
+        begin, count = frames.begin[first], frames.count[first]
         step = 1 + (torch.rand(n, generator=generator) * (count - 1)).long().clamp(max=count - 2)
         step = step.where(torch.rand(n, generator=generator) >= self.config.still, 0)
-        second = self._begin[first] + (self._place[first] + step) % count
-        sources, targets = self._order[first], self._order[second]
-        states = [Parameters(*(part[rows] for part in self._states)) for rows in (sources, targets)]
+        sources, targets = frames.order[first], frames.order[begin + (first - begin + step) % count]
+        states = [Parameters(*(part[rows] for part in frames.state)) for rows in (sources, targets)]
         return {
             "source": faces[sources].image, "target": faces[targets].image, "condition": self.condition(*states),
             "weight": feature_weights(self._landmarks(states[1]), self.config.size, self.config.features_weight),
@@ -311,8 +340,6 @@ class Model(nn.Module):
         )
         answer = lambda picture: self.critic(picture, level, alpha)  # noqa: E731
         if player == "critic":
-            if self.training:
-                self.step += 1  # counted where a step begins, so that a resumed run goes on where it was
             with torch.no_grad():
                 made = self.generator(source, condition, level, alpha)
             return {
@@ -327,10 +354,14 @@ class Model(nn.Module):
         )
         with torch.no_grad():
             wanted, judged = features(target), answer(target)
+        if self.training:
+            self.step += 1  # both players have seen this step's side; a resumed run goes on where it was
         return {
             "adversarial": wasserstein_generator(judged, answer(made)),
             "pixels": config.pixel_weight * (weight * (made - target).abs()).mean(),
-            "perceptual": config.perceptual_weight * sum((a - b).abs().mean() for a, b in zip(features(made), wanted, strict=True)),
+            "perceptual": config.perceptual_weight * sum(
+                (a.float() - b.float()).abs().mean() for a, b in zip(features(made), wanted, strict=True)
+            ),
         }
 
     # ------------------------------------------------------------------------------------------------------------------------ verbs
@@ -363,37 +394,53 @@ class Model(nn.Module):
         return torch.cat(made)
 
     def reenact(
-        self, source: Tensor, driver: Tensor | FaceBatch | Parameters, keep: Sequence[str] = ("identity", "camera"),
+        self, source: Tensor | FaceBatch, driver: Tensor | FaceBatch | Parameters, keep: Sequence[str] = ("identity", "camera"),
         shape: Parameters | None = None,
     ) -> Tensor:  # fmt: skip
         """The person of ``source`` does what K pictures of a driver, anybody, show: (1,3,H,W) and (K,3,H,W) -> (K,3,H,W).
 
+        Shapes are found by :meth:`fit_shape`, unless they are given; made faces (a FaceBatch) bring their exact ones. An exact shape and a
+        regressed one do not go well together: the regressor's error is then taken for a movement.
+
         Args:
             keep: what stays the source's, some of KEPT. ``("identity", "expression", "camera")`` follows the pose only, ``("identity",
                 "pose", "camera")`` the expression only; for frames of the source's own clip, ``("identity",)``.
-            driver: pictures, whose shapes are found by :meth:`fit_shape`; or shapes; made faces bring their exact ones.
-            shape: the source's, found likewise if not given.
+            driver: pictures, or shapes. shape: the source's.
 
         Raises: ClipError, ShapeError. Source: IV-D: alpha_id is kept, alpha_exp and r are substituted selectively.
         """
-        unknown = set(keep) - set(KEPT)
-        if unknown:
-            raise ClipError(f"keep names {', '.join(sorted(unknown))}; there are {', '.join(KEPT)}")
-        own = self.fit_shape(source) if shape is None else shape
-        if isinstance(driver, FaceBatch):
-            driver = Parameters.of(driver) if driver.camera is not None else driver.image
-        shapes = driver if isinstance(driver, Parameters) else self.fit_shape(driver)
+        keep = check_keep(keep)
+        if len(source) != 1:
+            raise ClipError(f"one picture is animated at a time, got {len(source)}")
+        own = self._shapes(source) if shape is None else shape
+        if len(own.pose) != 1:
+            raise ClipError(f"one picture has one shape, got {len(own.pose)}")
+        shapes = driver if isinstance(driver, Parameters) else self._shapes(driver)
+        source = source.image if isinstance(source, FaceBatch) else source
         names = ("identity", "expression", "pose", "camera")
         shapes = Parameters(*(
             mine.expand_as(theirs) if name in keep else theirs for name, mine, theirs in zip(names, own, shapes, strict=True)
         ))  # fmt: skip
         return self.animate(source, shapes, own)
 
+    def _shapes(self, faces: Tensor | FaceBatch) -> Parameters:
+        if not isinstance(faces, FaceBatch):
+            return self.fit_shape(faces)
+        return Parameters.of(faces) if faces.camera is not None else self.fit_shape(faces.image)
+
     def _checked(self, picture: Tensor) -> Tensor:
         side = self.config.size
         if picture.ndim != 4 or tuple(picture.shape[1:]) != (3, side, side):
             raise ShapeError(f"this model takes (N, 3, {side}, {side}), got {tuple(picture.shape)}")
         return picture
+
+
+def check_keep(keep: Sequence[str]) -> tuple[str, ...]:
+    """Parts that reenactment may keep, some of KEPT; ClipError for others."""
+    keep = (keep,) if isinstance(keep, str) else tuple(keep)
+    if unknown := sorted(set(keep) - set(KEPT)):
+        raise ClipError(f"keep names {', '.join(unknown)}; there are {', '.join(KEPT)}")
+    return keep
 
 
 def heat_map(landmarks: Tensor, size: int) -> Tensor:

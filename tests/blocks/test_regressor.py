@@ -1,7 +1,7 @@
-"""The 3DMM regressor: its terms against their formulas, what trains where, that it learns, and the shipped one on strangers."""
+"""The 3DMM regressor: its terms against their formulas, what trains where, and that it learns."""
 import pytest
 import torch
-from stand_ins import seeded
+from stand_ins import awake, seeded
 
 from facelab.blocks.regressor import Config, Regressor, landmark_weights
 from facelab.core import LandmarkError, ShapeError
@@ -58,14 +58,15 @@ def test_pictures_with_landmarks_only_have_the_terms_of_equation_9(faces, small)
 
 
 def test_a_face_of_another_size_is_the_same_face(faces, small):
-    small.eval()
+    awake(small, faces.image)
     with torch.no_grad():
         found = small(faces.image)
         landmarks = small.landmarks(found, 128)
     torch.testing.assert_close(landmarks, place(small.model, found, 128)[:, small.model.landmarks, :2], atol=1e-3, rtol=0)
     assert found.camera.shape == (40, 3) and found.identity_coefficients.shape == (40, 40)
     large = torch.nn.functional.interpolate(faces.image, size=64, mode="nearest")
-    assert (small(large).pose - found.pose).abs().max() < 0.2
+    assert found.pose[:, 0].std() > 0.02
+    assert (small(large).pose - found.pose).abs().mean() < 0.2 * found.pose[:, 0].std()
 
 
 def test_it_learns_and_is_a_function_of_its_seed(faces, small):

@@ -273,6 +273,8 @@ def test_300w_lp(tmp_path, turned):
     assert [float(row["yaw"]) for row in found.values()] == pytest.approx(batch.pose[:4, 0].rad2deg().tolist(), abs=0.01)
     assert [row["set"] for row in found.values()] == ["AFW", "AFW", "HELEN", "LFPW"] and len(rejects(tmp_path / "out")) == 1
     assert script("300w_lp").main([str(tmp_path / "in"), str(tmp_path / "flips"), "--size", "64", "--flips"]) == 0
+    mirrored = rows(tmp_path / "flips")[f"{stems[4]}.jpg"]["identity"]
+    assert mirrored == "AFW_134212_1_Flip", "no clip of pictures and mirror images"
     assert len(rows(tmp_path / "flips")) == 5 and Photos(tmp_path / "flips")[:].landmarks.shape == (5, 68, 2)
 
 

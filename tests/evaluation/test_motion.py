@@ -30,7 +30,8 @@ def test_by_hand():
     assert pose_rmse(turned, pose) == pytest.approx(math.sqrt(18 / 6))
     on = torch.tensor([[0.9, 0.1, 0.3, 0.0]])
     assert activation_agreement(on, torch.tensor([[0.5, 0.3, 0.26, -1.0]])).item() == 0.75
-    assert activation_agreement(on, torch.tensor([[0.5, 0.3, 0.26, -1.0]]), 0.2).item() == 0.75
+    assert activation_agreement(on, torch.tensor([[0.5, 0.3, 0.26, -1.0]]), 0.05).item() == 1.0
+    assert activation_agreement(on, torch.tensor([[0.5, 0.3, 0.26, -1.0]]), 0.28).item() == 0.5
     marks = torch.zeros(1, 68, 2)
     assert landmark_mae(marks + torch.tensor([1.28, 0.0]), marks, 128).item() == pytest.approx(0.005)
     black, grey = torch.full((1, 3, 4, 4), -1.0), torch.zeros(1, 3, 4, 4)

@@ -1,16 +1,19 @@
 """F3A-GAN's second stage: Eq. 4 and the growth by their formulas, who learns from what, and what the verbs keep."""
 import pytest
 import torch
-from stand_ins import seeded
+from stand_ins import awake, seeded
 from torch.nn import functional as F
 
+from facelab.adversarial import gradient_penalty
 from facelab.blocks import load_weights, save_weights
+from facelab.blocks.regressor import Config as RegressorConfig
+from facelab.blocks.regressor import Regressor
 from facelab.core import MissingTruthError, ShapeError
 from facelab.evaluation import psnr
 from facelab.faces import FaceBatch, FaceWorld
 from facelab.geometry import facial_flow, warp
 from facelab.geometry.pose import Parameters, place
-from facelab.papers.f3a_gan import REACH, ClipError, Config, Fusion, Generator, Ladder, Model, feature_weights, heat_map
+from facelab.papers.f3a_gan import REACH, ClipError, Config, Critic, Fusion, Generator, Ladder, Model, feature_weights, heat_map
 from facelab.training import fit
 
 SMALL = {"size": 32, "width": 2, "start": 8, "grow": 0}
@@ -72,12 +75,33 @@ def test_a_ladder_fades_in_too():
     assert [tuple(x.shape[1:]) for x in faded] == [(4, 16, 16), (6, 8, 8), (8, 4, 4)]
 
 
+def test_a_critic_fades_in_too():
+    """At alpha 0 its answers are those of the level below, to a picture half as large, wherever it answers from."""
+    torch.manual_seed(0)
+    critic, picture = Critic([4, 6, 8, 8, 8, 8]), torch.rand(1, 3, 128, 128)
+    for level, side in ((0, 128), (1, 64), (2, 32)):
+        large = F.adaptive_avg_pool2d(picture, side)
+        faded, below = critic(large, level, 0.0), critic(F.avg_pool2d(large, 2), level + 1, 1.0)
+        torch.testing.assert_close(faded, F.interpolate(below, size=faded.shape[-1], mode="nearest"))
+        assert (critic(large, level, 1.0) - faded).abs().max() > 1e-4
+    assert [tuple(critic(F.adaptive_avg_pool2d(picture, s), n).shape[2:]) for n, s in enumerate((128, 64, 32, 16))] == [
+        (16, 16), (8, 8), (4, 4), (4, 4)]  # fmt: skip
+
+
 def test_the_model_grows_as_it_is_trained(build, clips, tmp_path):
-    model = build(grow=4)
-    history = fit(model, clips, steps=14, batch=4, progress=False, log_every=1, out=tmp_path)
-    assert model.step == 14 and model.stage == (0, 1.0) and len(history) == 14
-    sides = [model.config.sides[model.config.stage(step)[0]] for step in range(1, 15)]
-    assert sides[0] == 8 and sides[-1] == 32
+    """Both players see each step's side and alpha."""
+    model, seen = build(grow=4), {"generator": [], "critic": []}
+    for player, own in seen.items():
+        def noted(module, given, own=own):
+            picture, (level, alpha) = given[0], given[-2:]
+            own.append((picture.shape[-1], level, alpha))
+        getattr(model, player).register_forward_pre_hook(noted)
+    fit(model, clips, steps=14, batch=4, progress=False, log_every=1, out=tmp_path)
+    assert model.step == 14 and model.stage == (0, 1.0)
+    wanted = [(8, 2, 1.0)] * 4 + [(16, 1, 0.0), (16, 1, 0.5), (16, 1, 1.0), (16, 1, 1.0), (32, 0, 0.0), (32, 0, 0.5)] + [(32, 0, 1.0)] * 4
+    for player, calls in seen.items():
+        a_step = len(calls) // 14
+        assert [calls[k * a_step : (k + 1) * a_step] for k in range(14)] == [[stage] * a_step for stage in wanted], player
     assert model.make(clips.image[:2], model.condition(*[Parameters.of(clips[:2])] * 2)).shape == (2, 3, 32, 32)
     small = build(grow=1000)
     assert small.make(clips.image[:2], torch.zeros(2, 3, 32, 32)).shape == (2, 3, 32, 32), "a model that has not grown yet"
@@ -137,6 +161,9 @@ def test_conditions_are_what_they_are_called(build, clips):
     shapes = [place(model.morphable, state, 32) for state in (a, b)]
     torch.testing.assert_close(model.condition(a, b), facial_flow(*shapes, model.morphable.triangles, 32) / 3.2)
     assert model.condition(a, a).abs().max() == 0
+    masked = build(mask=True).condition(a, b)
+    assert masked.shape == (1, 4, 32, 32) and set(masked[0, 3].unique().tolist()) == {0.0, 1.0}
+    assert (masked[:, :3].abs().sum(dim=1) > 0)[masked[:, 3] == 0].sum() == 0 and 0.1 < masked[:, 3].mean() < 0.9
     heat = build(condition="landmarks", **AS_PRINTED).condition(a, b)
     assert heat.shape == (1, 1, 32, 32)
     x, y = clips.landmarks[1].round().long().clamp(0, 31).T
@@ -165,7 +192,9 @@ def test_each_term_by_its_formula(build, clips, player):
     made = model.generator(batch["source"], batch["condition"])
     gap = model.critic(batch["target"]).mean() - model.critic(made).mean()
     if player == "critic":
-        assert set(terms) == {"adversarial", "penalty"} and terms["penalty"] > 0
+        assert set(terms) == {"adversarial", "penalty"}
+        penalty = gradient_penalty(model.critic, batch["target"], made, batch["mix"])
+        torch.testing.assert_close(terms["penalty"], 2 * penalty, rtol=1e-3, atol=1e-5)
         torch.testing.assert_close(terms["adversarial"], -gap, atol=1e-5, rtol=1e-4)
         return
     torch.testing.assert_close(terms["adversarial"], gap, atol=1e-5, rtol=1e-4)
@@ -222,6 +251,43 @@ def test_frames_that_make_no_pair(build, clips):
         model.prepare(FaceBatch(clips.image))
 
 
+def test_clips_are_kept_apart_and_so_are_people(clips):
+    """One person in two clips, and two people in clips of one number: four groups, no pair across them."""
+    frames = FaceBatch(clips.image[:8], identity=torch.tensor([0, 0, 0, 0, 1, 1, 1, 1]), clip=torch.tensor([0, 0, 1, 1, 0, 0, 1, 1]),
+                       **{name: getattr(clips, name)[:8] for name in ("landmarks", *Parameters._fields)})  # fmt: skip
+    model = Model(Config(**SMALL, still=0.0))
+    batch = model.draw(frames, 100, seeded())
+    rows = [torch.cdist(batch[name].flatten(1), frames.image.flatten(1)).argmin(dim=1) for name in ("source", "target")]
+    assert (rows[0] // 2 == rows[1] // 2).all() and (rows[0] != rows[1]).all() and len(rows[0].unique()) == 8
+
+
+def test_other_faces_than_were_prepared_are_prepared(build, clips):
+    model = build()
+    others = clips[10:20]
+    batch = model.draw(others, 40, seeded())
+    assert torch.cdist(batch["source"].flatten(1), others.image.flatten(1)).amin(dim=1).max() < 0.5  # of frames 10 apart
+
+
+@pytest.mark.parametrize("photographs", [False, True])
+def test_regressed_shapes_are_one_persons(build, clips, photographs):
+    """As many identities as clips, each the mean of what was found; photographs are regressed whatever the configuration says."""
+    model = Model(Config(**SMALL, shapes="exact" if photographs else "regressed"))
+    model.use_regressor(finder_that_sees())
+    faces = FaceBatch(clips.image, landmarks=clips.landmarks, identity=clips.identity) if photographs else clips
+    model.prepare(faces)
+    found, kept = model.fit_shape(clips.image), model._frames.state
+    torch.testing.assert_close(kept.pose, found.pose)
+    mean = found.identity_coefficients.unflatten(0, (6, 5)).mean(dim=1).repeat_interleave(5, dim=0)
+    torch.testing.assert_close(kept.identity_coefficients, mean)
+    assert mean.unique(dim=0).shape[0] == 6
+
+
+def finder_that_sees():
+    """A regressor that has learnt nothing, but answers differently to every picture."""
+    torch.manual_seed(1)
+    return awake(Regressor(RegressorConfig(size=32, width=4, hidden=16)), FaceWorld(3).sample(20, size=32).image)
+
+
 # --- verbs -----------------------------------------------------------------------------------------------------------------------
 
 def test_every_frame_is_made_from_the_first_picture(build, clips):
@@ -247,8 +313,25 @@ def test_reenactment_keeps_what_it_is_told_to(build, clips, monkeypatch, keep, f
         torch.testing.assert_close(found, others if name in follows else mine, msg=name)
 
 
+def test_shapes_come_from_the_truth_or_from_the_pictures(build, clips):
+    model = build().eval()
+    model.use_regressor(finder_that_sees())
+    source, driver = clips[:1], clips[5:8]
+    exact = model.reenact(source, driver)
+    torch.testing.assert_close(exact, model.reenact(source.image, Parameters.of(driver), shape=Parameters.of(source)))
+    regressed = model.reenact(source.image, driver.image, "identity")
+    mine, theirs = model.fit_shape(source.image), model.fit_shape(driver.image)
+    theirs = theirs._replace(identity_coefficients=mine.identity_coefficients.expand(3, -1))
+    torch.testing.assert_close(regressed, model.animate(source.image, theirs, mine))
+    assert (regressed - exact).abs().max() > 0.01
+
+
 def test_what_cannot_be_animated(build, clips):
     model, own = build(), Parameters.of(clips[:1])
+    with pytest.raises(ClipError, match="one picture"):
+        model.reenact(clips.image[:2], clips[5:8], shape=own)
+    with pytest.raises(ClipError, match="one shape"):
+        model.reenact(clips.image[:1], clips[5:8], shape=Parameters.of(clips[:2]))
     with pytest.raises(ClipError, match="hat"):
         model.reenact(clips.image[:1], clips[5:8], ("hat",), own)
     with pytest.raises(ClipError, match="one picture"):
@@ -258,7 +341,7 @@ def test_what_cannot_be_animated(build, clips):
     with pytest.raises(ShapeError, match="32"):
         model.animate(torch.zeros(1, 3, 64, 64), Parameters.of(clips[2:4]), own)
     for wrong in ({"condition": "smell"}, {"variant": "thin"}, {"shapes": "guessed"}, {"condition": "landmarks"}, {"variant": "one_stream"},
-                  {"size": 48}):  # fmt: skip
+                  {"size": 48}, {"start": 24}):  # fmt: skip
         with pytest.raises(ShapeError):
             Model(Config(**{**SMALL, **wrong}))
 
@@ -289,3 +372,25 @@ def test_it_learns_to_move_a_face(build, clips):
     gain = (psnr(made, pairs["target"]) - psnr(pairs["source"], pairs["target"])).mean()
     print(gain)
     assert gain > 0.5, gain
+
+
+@pytest.mark.gpu
+def test_it_trains_on_a_gpu(build, clips):
+    """In bfloat16 under autocast, fading in; and a model on the GPU is animated from a picture there."""
+    model = build(grow=2)
+    history = fit(model, clips, steps=8, batch=4, progress=False, log_every=1)
+    assert all(torch.isfinite(torch.tensor([value for row in history for value in row.values()])))
+    model.use_regressor(finder_that_sees())
+    model.cuda()
+    assert model.reenact(clips.image[:1].cuda(), clips.image[5:8].cuda()).device.type == "cuda"
+
+
+def test_half_precision_on_the_way(build, clips):
+    """What autocast does on a GPU, on the CPU: pictures made in bfloat16 beside true ones in float32."""
+    model = build()
+    batch = model.draw(clips, 4, seeded())
+    for player in model.players():
+        with torch.autocast("cpu", torch.bfloat16):
+            terms = model.losses(batch, player)
+        sum(terms.values()).backward()
+        assert all(term.isfinite() and term.dtype == torch.float32 for term in terms.values()), player

@@ -2,10 +2,10 @@
 from facelab.faces.photos.album import Photos
 from facelab.faces.photos.align import AlignedFace, align_face, align_points, prepare_clip, prepare_picture
 from facelab.faces.photos.prepare import Prepared, Shot, expression_in, prepare_folder, prepare_shots
-from facelab.faces.photos.read import read_picture
+from facelab.faces.photos.read import frame_rate, read_picture
 from facelab.faces.photos.sets import held_out, prepare_set, set_parser
 
 __all__ = [
-    "AlignedFace", "Photos", "Prepared", "Shot", "align_face", "align_points", "expression_in", "held_out", "prepare_clip",
+    "AlignedFace", "Photos", "Prepared", "Shot", "align_face", "align_points", "expression_in", "frame_rate", "held_out", "prepare_clip",
     "prepare_folder", "prepare_picture", "prepare_set", "prepare_shots", "read_picture", "set_parser",
 ]  # fmt: skip

@@ -1,7 +1,6 @@
 """One face into facelab's framing: upright, scaled, cropped so that the whole head is seen."""
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,7 +31,7 @@ class AlignedFace(NamedTuple):
     inside: float  # the share of it that the source covers; the rest repeats the source's edge
 
 
-def align_face(picture: NDArray, landmarks: NDArray, size: int) -> AlignedFace:
+def align_face(picture: NDArray, landmarks: NDArray, size: int, by: NDArray | None = None) -> AlignedFace:
     r"""A face turned upright, scaled and cropped so that the whole head is seen, as in a made face's frontal framing.
 
     With e the vector between the eyes' centres and m the one from midway between them to the mouth's corners, the picture's
@@ -46,13 +45,14 @@ def align_face(picture: NDArray, landmarks: NDArray, size: int) -> AlignedFace:
         picture: (H, W, 3) uint8.
         landmarks: (68, 2) pixels of that picture.
         size: side of the result in pixels.
+        by: other landmarks of the same picture that frame it, such as a clip's median ones; None: its own.
 
     Raises:
         ShapeError: landmarks of no extent or outside the picture, or a size that is not positive.
 
     Source: the horizontal is that of FFHQ's alignment (Karras et al., CVPR 2019, appendix A); the framing is ours.
     """
-    points = np.asarray(landmarks, np.float64)
+    points = np.asarray(landmarks if by is None else by, np.float64)
     right_eye, left_eye = points[36:42].mean(0), points[42:48].mean(0)
     between = (right_eye + left_eye) / 2
     e, m = left_eye - right_eye, points[[48, 54]].mean(0) - between
@@ -64,7 +64,8 @@ def align_face(picture: NDArray, landmarks: NDArray, size: int) -> AlignedFace:
         raise ShapeError(f"a face of {unit:.3g} pixels per centimetre cannot be aligned to {size} pixels")
     origin = between + across * ((points[[0, 16]].mean(0) - between) @ across)
     turn = np.array([[cos, sin], [-sin, cos]])  # source to result, both y down
-    return _move(picture, points, size, zoom=size / FRAME / unit, origin=origin, turn=turn, centre=np.array(ORIGIN) * size - 0.5)
+    own = np.asarray(landmarks, np.float64)
+    return _move(picture, own, size, zoom=size / FRAME / unit, origin=origin, turn=turn, centre=np.array(ORIGIN) * size - 0.5)
 
 
 def align_points(picture: NDArray, landmarks: NDArray, size: int) -> AlignedFace:
@@ -116,24 +117,36 @@ def _move(picture: NDArray, points: NDArray, size: int, *, zoom: float, origin: 
 
 
 def prepare_clip(path: str | Path, size: int = 256, every: int = 1, detector: str | Detector = "auto", progress: bool = True) -> FaceBatch:
-    """A video's frames through the same steps as a prepared folder, each found and aligned by itself; those without a face are left out.
+    """A video's frames, all framed alike, by the median of the landmarks that are found in them: a head that turns, leans or moves does so.
 
-    Args: ``every`` takes every so many frames. Returns a batch that knows image, landmarks and clip.
-    Raises: PictureError for a file that is no video. LandmarkError: no frame with one face, why being said of the last.
+    Frames without one face are left out, and counted when there is a bar. Args: ``every`` takes every so many frames. Returns a batch that
+    knows image, landmarks and clip. Raises: PictureError for a file that is no video. LandmarkError: no frame with one face, why being
+    said of the last. ShapeError: ``every`` below 1.
     """
+    if every < 1:
+        raise ShapeError(f"every must be at least 1, got {every}")
     if Path(path).suffix.lower() not in VIDEO_SUFFIXES:
         raise PictureError(f"{path} is no video ({', '.join(sorted(VIDEO_SUFFIXES))})")
     if isinstance(detector, str):
         detector = open_detector(detector)
-    found, last = [], None
+    pictures, found, out, last = [], [], 0, None
     for _, picture in tqdm(frames(Path(path), every), unit="frame", disable=not progress):
         try:
-            found.append(prepare_picture(picture, size, detector))
+            found.append(find_face(picture, detector).landmarks)
+            pictures.append(picture)
         except LandmarkError as error:
-            last = error
+            out, last = out + 1, error
     if not found:
         raise LandmarkError(f"{path}: not one frame shows one face ({last})")
-    return replace(FaceBatch.cat(found), clip=torch.zeros(len(found), dtype=torch.long))
+    if out and progress:
+        tqdm.write(f"{out} of {out + len(found)} frames without one face are left out ({last})")
+    middle = np.median(found, axis=0)
+    aligned = [align_face(picture, marks, size, middle) for picture, marks in zip(pictures, found, strict=True)]
+    return FaceBatch(
+        image=torch.cat([to_batch(face.picture) for face in aligned]),
+        landmarks=torch.from_numpy(np.stack([face.landmarks for face in aligned])),
+        clip=torch.zeros(len(aligned), dtype=torch.long),
+    )
 
 
 def to_batch(picture: NDArray) -> Tensor:

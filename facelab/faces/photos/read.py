@@ -61,6 +61,17 @@ def _rgb(image: Image.Image) -> NDArray:
     return np.array(image.convert("RGB"))
 
 
+def frame_rate(path: str | Path) -> float:
+    """Frames a second that a video says it has, 25 if it does not. Raises PictureError for a file that is none."""
+    import av
+
+    try:
+        with av.open(str(path), options={"format_whitelist": VIDEO_FORMATS, "protocol_whitelist": "file"}) as video:
+            return float(video.streams.video[0].average_rate or 25)
+    except (av.FFmpegError, ValueError, OSError, IndexError) as error:
+        raise PictureError(f"{path} cannot be read as a video: {error}") from error
+
+
 def frames(path: Path, every: int) -> Iterator[tuple[str, NDArray]]:
     """("frame number", picture) of a video, or ("", picture) of a picture file."""
     if path.suffix.lower() not in VIDEO_SUFFIXES:

@@ -223,7 +223,7 @@ class FaceWorld:
         return self._render(
             size,
             identity=np.full(frames, person),
-            clip=np.zeros(frames),
+            clip=np.full(frames, person),
             expression=nearest,
             pose=between(pose),
             expression_coefficients=between(coefficients),

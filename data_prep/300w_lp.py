@@ -32,7 +32,7 @@ NAME = re.compile(r"((?:AFW|HELEN|IBUG|LFPW)_.+?)(?:_\d{1,2})?")  # without the 
 
 
 def identity(path: Path, turned: bool) -> str:
-    name = NAME.fullmatch(path.stem)[1] if turned and NAME.fullmatch(path.stem) else path.stem
+    name = match[1] if turned and (match := NAME.fullmatch(path.stem)) else path.stem
     return name + "_Flip" if path.parent.name.endswith("_Flip") else name  # between a picture and its mirror image there is no flow
 
 

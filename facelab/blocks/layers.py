@@ -90,6 +90,40 @@ class Stage(nn.Module):
         return F.relu(x + self.pair(x))
 
 
+class Pyramid(nn.Module):
+    """A network that looks at a whole picture and at places in it: four stages down, and a way back up to half the side.
+
+    Args: ``size`` side to which pictures are resized; ``width`` channels at half of it, doubled at the next two halvings.
+    Attributes: ``flat`` numbers in the deepest map; ``across`` channels of the map at half the side.
+    Source: feature pyramid networks (Lin et al. 2017).
+    """
+
+    name: str  # of whoever looks
+
+    def __init__(self, size: int, width: int):
+        super().__init__()
+        self.size, widths = size, [width, 2 * width, 4 * width, 6 * width]
+        self.flat, self.across = widths[-1] * (size // 16) ** 2, 2 * width
+        self.stages = nn.ModuleList(Stage(a, b) for a, b in zip([3, *widths], widths, strict=False))  # sides /2, /4, /8, /16
+        self.lateral = nn.ModuleList(nn.Conv2d(w, self.across, 1) for w in widths)
+
+    def climb(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Square pictures (N,3,H,H) of any size -> the deepest map (N,6W,size/16,size/16), the highest (N,2W,size/2,size/2).
+
+        Raises ShapeError."""
+        if image.ndim != 4 or image.shape[1] != 3 or image.shape[2] != image.shape[3]:
+            raise ShapeError(f"the {self.name} looks at square pictures (N, 3, H, H), got {tuple(image.shape)}")
+        if image.shape[-1] != self.size:
+            image = F.interpolate(image, size=self.size, mode="bilinear", align_corners=False, antialias=image.shape[-1] > self.size)
+        maps = [image]
+        for stage in self.stages:
+            maps.append(stage(maps[-1]))
+        top = self.lateral[-1](maps[-1])
+        for lateral, feature in zip(reversed(self.lateral[:-1]), reversed(maps[1:-1]), strict=True):
+            top = lateral(feature) + F.interpolate(top, scale_factor=2.0, mode="nearest")
+        return maps[-1], top
+
+
 class AppearanceEncoder(nn.Module):
     r"""Picture to the posterior :math:`q(z \mid x) = N(\mu_\phi, \mathrm{diag}\,\sigma_\phi^2)`.
 

@@ -8,11 +8,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from facelab.blocks.layers import Stage
+from facelab.blocks.layers import Pyramid
 from facelab.blocks.weights import load_weights, shipped
-from facelab.core import LandmarkError, ShapeError
+from facelab.core import LandmarkError
 from facelab.faces.careless import developed, reframed
 from facelab.geometry.flow import sample_at
 from facelab.geometry.morphable import MorphableModel
@@ -50,7 +49,7 @@ def _reader(before: int, hidden: int, after: int) -> list[nn.Module]:
     return [nn.Linear(before, hidden, bias=False), nn.BatchNorm1d(hidden), nn.ReLU(), last]
 
 
-class Regressor(nn.Module):
+class Regressor(Pyramid):
     r"""Picture -> the morphable model's parameters :math:`P = \{\alpha_{id}, \alpha_{exp}, r, t, s\}`.
 
     A first reading :math:`P_0` comes from the whole picture. Then the network looks at the places where the landmarks of its own face
@@ -78,18 +77,15 @@ class Regressor(nn.Module):
     name = "regressor"
 
     def __init__(self, config: Config | None = None):
-        super().__init__()
-        self.config = config = config or Config()
+        config = config or Config()
+        super().__init__(config.size, config.width)
+        self.config = config
         self.model = MorphableModel.default()
         self._marks = landmarks_of(self.model)
         self.sizes = [len(self.model.identity_basis), len(self.model.expression_basis), 3, 3]
-        count, widths = sum(self.sizes), [config.width, 2 * config.width, 4 * config.width, 6 * config.width]
-        self.stages = nn.ModuleList(Stage(a, b) for a, b in zip([3, *widths], widths, strict=False))  # sides /2, /4, /8, /16
-        lateral = 2 * config.width
-        self.lateral = nn.ModuleList(nn.Conv2d(w, lateral, 1) for w in widths)
-        flat = widths[-1] * (config.size // 16) ** 2
-        self.read = nn.Sequential(nn.Flatten(), *_reader(flat, config.hidden, count))
-        self.near = nn.Sequential(nn.Conv1d(lateral, 12, 1, bias=False), nn.BatchNorm1d(12), nn.ReLU())
+        count = sum(self.sizes)
+        self.read = nn.Sequential(nn.Flatten(), *_reader(self.flat, config.hidden, count))
+        self.near = nn.Sequential(nn.Conv1d(self.across, 12, 1, bias=False), nn.BatchNorm1d(12), nn.ReLU())
         self.correct = nn.ModuleList(
             nn.Sequential(*_reader(68 * (12 + 2) + count, config.hidden, count)) for _ in range(config.looks)
         )
@@ -109,20 +105,8 @@ class Regressor(nn.Module):
 
     def _readings(self, image: Tensor) -> list[Tensor]:
         """The first and the corrected ones, (N,P) each, in standard deviations of the training faces."""
-        if image.ndim != 4 or image.shape[1] != 3 or image.shape[2] != image.shape[3]:
-            raise ShapeError(f"the regressor takes square pictures (N, 3, H, H), got {tuple(image.shape)}")
-        given, side = image.shape[-1], self.config.size
-        if given != side:
-            image = F.interpolate(image, size=side, mode="bilinear", align_corners=False, antialias=given > side)
-        x, maps = image, []
-        for stage in self.stages:
-            x = stage(x)
-            maps.append(x)
-        top = None
-        for lateral, feature in zip(reversed(self.lateral), reversed(maps), strict=True):
-            up = lateral(feature)  # (N,2W,h,w)
-            top = up if top is None else up + F.interpolate(top, scale_factor=2.0, mode="nearest")
-        readings = [self.read(maps[-1])]
+        (deepest, top), side = self.climb(image), self.size
+        readings = [self.read(deepest)]
         for correct in self.correct:
             now = readings[-1].detach()  # where to look is not learnt by looking
             spots = place(self._marks, self._unpacked(now), side)[..., :2]  # (N,68,2) pixels
@@ -179,8 +163,9 @@ class Regressor(nn.Module):
         if "parameters" not in batch:
             return terms
         true = Parameters(*batch["parameters"].split(self.sizes, dim=1))
-        shapes = [self.model.shape(p.identity_coefficients, p.expression_coefficients) for p in (found, true)]  # (N,V,3) cm
-        terms["shape"] = 10 * (shapes[0] - shapes[1]).abs().mean()
+        off = [a - b for a, b in zip(found[:2], true[:2], strict=True)]
+        apart = self.model.shape(*off) - self.model.mean.to(reading)  # (N,V,3) cm: a shape is linear in its coefficients
+        terms["shape"] = 10 * apart.abs().mean()
         moved = (reading - self._standard(true))[:, -6:].abs()  # r; s; t
         terms["transformation"] = config.transformation_weight * (moved[:, :3].mean() + moved[:, 3:4].mean() + moved[:, 4:].mean())
         return terms

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from facelab.blocks import load_weights, shipped
-from facelab.blocks.layers import Stage
+from facelab.blocks.layers import Pyramid
 from facelab.core import ShapeError
 from facelab.faces.careless import developed, reframed
 from facelab.geometry.flow import sample_at
@@ -49,7 +49,7 @@ class Levels(NamedTuple):
     likeness: Tensor  # (N,K) cosine of the identity with the edit's first picture's
 
 
-class Judge(nn.Module):
+class Judge(Pyramid):
     r"""Four answers from one trunk: identity, by telling two shots of a person from everybody else's in the batch and by reading off shape
     and paint; pose and expression, by regression from the trunk and the landmarks; landmarks, as the expectation of a probability map,
     :math:`\hat p = \sum_p p\, \mathrm{softmax}(h)(p)`.
@@ -62,16 +62,12 @@ class Judge(nn.Module):
     name = "judge"
 
     def __init__(self, config: Config | None = None):
-        super().__init__()
-        self.config = config = config or Config()
-        widths = [config.width, 2 * config.width, 4 * config.width, 6 * config.width]
-        self.stages = nn.ModuleList(Stage(a, b) for a, b in zip([3, *widths], widths, strict=False))  # sides /2, /4, /8, /16
-        lateral = 2 * config.width
-        self.lateral = nn.ModuleList(nn.Conv2d(w, lateral, 1) for w in widths)
+        config = config or Config()
+        super().__init__(config.size, config.width)
+        self.config, flat, lateral = config, self.flat, self.across
         self.where = nn.Sequential(
             nn.Conv2d(lateral, lateral, 3, padding=1, bias=False), nn.BatchNorm2d(lateral), nn.ReLU(), nn.Conv2d(lateral, 68, 1),
         )  # fmt: skip
-        flat = widths[-1] * (config.size // 16) ** 2
         self.who = nn.Sequential(nn.Flatten(), nn.Linear(flat, config.embedding, bias=False), nn.BatchNorm1d(config.embedding))
         self.near = nn.Sequential(nn.Conv1d(lateral, 12, 1, bias=False), nn.BatchNorm1d(12), nn.ReLU())
         self.what = nn.Sequential(
@@ -93,28 +89,16 @@ class Judge(nn.Module):
         return said._replace(identity=F.normalize(said.identity, dim=1))
 
     def _answer(self, image: Tensor) -> Verdict:
-        if image.ndim != 4 or image.shape[1] != 3 or image.shape[2] != image.shape[3]:
-            raise ShapeError(f"the judge looks at square pictures (N, 3, H, H), got {tuple(image.shape)}")
-        given, side = image.shape[-1], self.config.size
-        if given != side:
-            image = F.interpolate(image, size=side, mode="bilinear", align_corners=False, antialias=given > side)
-        x, maps = image, []
-        for stage in self.stages:
-            x = stage(x)
-            maps.append(x)
-        top = None
-        for lateral, feature in zip(reversed(self.lateral), reversed(maps), strict=True):
-            up = lateral(feature)
-            top = up if top is None else up + F.interpolate(top, scale_factor=2.0, mode="nearest")
+        deepest, top = self.climb(image)
         heat = self.where(top)  # (N,68,H/2,W/2)
-        grid = heat.shape[-1]
+        given, grid = image.shape[-1], heat.shape[-1]
         mass = heat.flatten(2).softmax(dim=2).unflatten(2, (grid, grid))
         # the outermost cells lie a little beyond the picture, so that an expectation can reach its border
         place = torch.linspace(-1 / 64, 1 + 1 / 64, grid, device=image.device) * given - 0.5
         landmarks = torch.stack([(mass.sum(2) * place).sum(2), (mass.sum(3) * place).sum(2)], dim=2)
-        known = torch.cat([maps[-1].flatten(1), self._closely(top, (landmarks.detach() + 0.5) * (grid / given) - 0.5)], dim=1)
+        known = torch.cat([deepest.flatten(1), self._closely(top, (landmarks.detach() + 0.5) * (grid / given) - 0.5)], dim=1)
         pose, expression = self.what(known).split([3, self.config.expressions], dim=1)
-        return Verdict(self.who(maps[-1]), pose, expression * self.expression_scale + self.expression_mean, landmarks)
+        return Verdict(self.who(deepest), pose, expression * self.expression_scale + self.expression_mean, landmarks)
 
     def _closely(self, top: Tensor, landmarks: Tensor) -> Tensor:
         """An expression at 64 px is a matter of half a pixel, lost in the trunk's 4 x 4 cells: the shape of the (N,68,2) landmarks,

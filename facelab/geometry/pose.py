@@ -1,6 +1,7 @@
 r"""A 3D face in a picture: what moves it, where its vertices then lie, and the states between two."""
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -28,6 +29,15 @@ class Parameters(NamedTuple):
     def of(cls, faces: Any) -> Parameters:
         """The exact ones of made faces. Raises MissingTruthError for photographs."""
         return cls(*faces.require(*cls._fields))
+
+    @classmethod
+    def cat(cls, states: Sequence[Parameters]) -> Parameters:
+        """States joined, in their order."""
+        return cls(*(torch.cat(parts) for parts in zip(*states, strict=True)))
+
+    def rows(self, index: Any) -> Parameters:
+        """Some of the N, as a tensor's rows are chosen."""
+        return Parameters(*(part[index] for part in self))
 
 
 def rotation(pose: Tensor) -> Tensor:
@@ -152,6 +162,6 @@ def fit_landmarks(model: MorphableModel, landmarks: Tensor, size: int, *, identi
         start[-2:] = (marks.mean(dim=0) + 0.5) / size
         best = least_squares(lambda x, f=residuals: f(torch.from_numpy(x)).numpy(), start.numpy(), method="lm")
         found.append(unpacked(torch.from_numpy(best.x)))
-    joined = Parameters(*(torch.cat(parts).float() for parts in zip(*found, strict=True)))
+    joined = Parameters(*(part.float() for part in Parameters.cat(found)))
     rest = torch.zeros(len(landmarks), len(model.identity_basis) - K)
     return joined._replace(identity_coefficients=torch.cat([joined.identity_coefficients, rest], dim=1))

@@ -37,7 +37,9 @@ from facelab.geometry.raster import rasterize
 
 CONDITIONS = ("flow", "landmarks", "activations")
 VARIANTS = ("full", "one_stream", "single_layer")
-KEPT = ("identity", "expression", "pose", "camera")
+KEPT = ("identity", "expression", "pose", "camera")  # the parts of Parameters
+REACH = 0.1
+"""Flows enter the networks in tenths of the side."""
 
 
 class ClipError(FacelabError):
@@ -68,11 +70,13 @@ class Config:
     def sides(self) -> list[int]:
         """Of every level, from the picture's to the deepest."""
         count = (self.size // self.deepest).bit_length()
-        if self.size != self.deepest * 2 ** (count - 1) or not self.deepest <= self.start <= self.size:
-            raise ShapeError(f"size must be {self.deepest} times a power of two and not below start = {self.start}, got {self.size}")
-        if self.start not in [self.size >> level for level in range(count)]:
-            raise ShapeError(f"start must be a half, a quarter, … of the size {self.size}, got {self.start}")
-        return [self.size >> level for level in range(count)]
+        sides = [self.size >> level for level in range(count)]
+        if self.size != self.deepest * 2 ** (count - 1) or self.start not in sides:
+            raise ShapeError(
+                f"size must be {self.deepest} times a power of two, and start be the size or a half, a quarter, … of it; "
+                f"got {self.size} and {self.start}"
+            )
+        return sides
 
     @property
     def channels(self) -> list[int]:
@@ -195,10 +199,6 @@ class Critic(nn.Module):
         return answer
 
 
-REACH = 0.1
-"""Flows enter the networks in tenths of the side."""
-
-
 class Frames(NamedTuple):
     """Training frames, ready to be paired."""
 
@@ -272,7 +272,7 @@ class Model(nn.Module):
             self.use_regressor(regressor())
         network = self._finder[0].to(image.device)
         found = [network(some) for some in image.split(256)]
-        return Parameters(*(torch.cat(parts).cpu() for parts in zip(*found, strict=True)))
+        return Parameters(*(part.cpu() for part in Parameters.cat(found)))
 
     # --------------------------------------------------------------------------------------------------------------------- training
 
@@ -289,7 +289,7 @@ class Model(nn.Module):
             labels.append(torch.stack([who, who if some.clip is None else some.clip], dim=1))
             exact = exact and some.camera is not None  # photographs have no exact ones
             states.append(Parameters.of(some) if exact else self.fit_shape(some.image))
-        state = Parameters(*(torch.cat(parts).float() for parts in zip(*states, strict=True)))
+        state = Parameters(*(part.float() for part in Parameters.cat(states)))
         _, group, count = torch.cat(labels).unique(dim=0, return_inverse=True, return_counts=True)
         if not exact:
             sums = torch.zeros(len(count), state.identity_coefficients.shape[1]).index_add_(0, group, state.identity_coefficients)
@@ -316,7 +316,7 @@ class Model(nn.Module):
         step = 1 + (torch.rand(n, generator=generator) * (count - 1)).long().clamp(max=count - 2)
         step = step.where(torch.rand(n, generator=generator) >= self.config.still, 0)
         sources, targets = frames.order[first], frames.order[begin + (first - begin + step) % count]
-        states = [Parameters(*(part[rows] for part in frames.state)) for rows in (sources, targets)]
+        states = [frames.state.rows(rows) for rows in (sources, targets)]
         return {
             "source": faces[sources].image, "target": faces[targets].image, "condition": self.condition(*states),
             "weight": feature_weights(self._landmarks(states[1]), self.config.size, self.config.features_weight),
@@ -380,17 +380,11 @@ class Model(nn.Module):
         Args: ``source`` (1,3,H,W); ``shapes`` K states of its 3D face, such as ``between(a, b, t)`` for several t; ``shape`` the
         source's own, found by :meth:`fit_shape` if not given. Returns (K,3,H,W). Raises ClipError, ShapeError.
         """
-        if len(source) != 1:
-            raise ClipError(f"one picture is animated at a time, got {len(source)}")
-        shape = self.fit_shape(source) if shape is None else shape
-        if len(shape.pose) != 1:
-            raise ClipError(f"one picture has one shape, got {len(shape.pose)}")
-        count = len(shapes.pose)
+        own = self._own_shape(source, shape)
         made = []
-        for rows in torch.arange(count).split(batch):
-            some = Parameters(*(part[rows].cpu() for part in shapes))
-            own = Parameters(*(part.cpu().expand(len(rows), -1) for part in shape))
-            made.append(self.make(source.expand(len(rows), -1, -1, -1), self.condition(own, some)))
+        for rows in torch.arange(len(shapes.pose)).split(batch):
+            told = self.condition(own.rows(torch.zeros_like(rows)), shapes.rows(rows))
+            made.append(self.make(source.expand(len(rows), -1, -1, -1), told))
         return torch.cat(made)
 
     def reenact(
@@ -410,18 +404,22 @@ class Model(nn.Module):
         Raises: ClipError, ShapeError. Source: IV-D: alpha_id is kept, alpha_exp and r are substituted selectively.
         """
         keep = check_keep(keep)
+        own = self._own_shape(source, shape)
+        shapes = driver if isinstance(driver, Parameters) else self._shapes(driver)
+        source = source.image if isinstance(source, FaceBatch) else source
+        shapes = Parameters(*(
+            mine.expand_as(theirs) if name in keep else theirs for name, mine, theirs in zip(KEPT, own, shapes, strict=True)
+        ))  # fmt: skip
+        return self.animate(source, shapes, own)
+
+    def _own_shape(self, source: Tensor | FaceBatch, shape: Parameters | None) -> Parameters:
+        """Of the one picture that is animated."""
         if len(source) != 1:
             raise ClipError(f"one picture is animated at a time, got {len(source)}")
         own = self._shapes(source) if shape is None else shape
         if len(own.pose) != 1:
             raise ClipError(f"one picture has one shape, got {len(own.pose)}")
-        shapes = driver if isinstance(driver, Parameters) else self._shapes(driver)
-        source = source.image if isinstance(source, FaceBatch) else source
-        names = ("identity", "expression", "pose", "camera")
-        shapes = Parameters(*(
-            mine.expand_as(theirs) if name in keep else theirs for name, mine, theirs in zip(names, own, shapes, strict=True)
-        ))  # fmt: skip
-        return self.animate(source, shapes, own)
+        return own
 
     def _shapes(self, faces: Tensor | FaceBatch) -> Parameters:
         if not isinstance(faces, FaceBatch):

@@ -58,10 +58,8 @@ class Photos:
         self.people = tuple(sorted(set(names)))
         index = {name: i for i, name in enumerate(self.people)}
         self.identity = torch.tensor([index[name] for name in names])
-        files = [row.get("source", "") for row in self.rows]
-        clips = {name: i for i, name in enumerate(sorted(set(files)))}
-        moving = all(row.get("frame") for row in self.rows)
-        self.clip = torch.tensor([clips[name] for name in files]) if moving else None
+        _, clip = np.unique([row.get("source", "") for row in self.rows], return_inverse=True)
+        self.clip = torch.from_numpy(clip) if all(row.get("frame") for row in self.rows) else None
         labels = [row.get("expression") for row in self.rows]
         known = all(label in EXPRESSIONS for label in labels)
         self.expression = torch.tensor([EXPRESSIONS.index(label) for label in labels]) if known else None

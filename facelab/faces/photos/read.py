@@ -4,6 +4,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,12 +62,18 @@ def _rgb(image: Image.Image) -> NDArray:
     return np.array(image.convert("RGB"))
 
 
+def _video(path: str | Path) -> Any:
+    import av
+
+    return av.open(str(path), options={"format_whitelist": VIDEO_FORMATS, "protocol_whitelist": "file"})
+
+
 def frame_rate(path: str | Path) -> float:
     """Frames a second that a video says it has, 25 if it does not. Raises PictureError for a file that is none."""
     import av
 
     try:
-        with av.open(str(path), options={"format_whitelist": VIDEO_FORMATS, "protocol_whitelist": "file"}) as video:
+        with _video(path) as video:
             return float(video.streams.video[0].average_rate or 25)
     except (av.FFmpegError, ValueError, OSError, IndexError) as error:
         raise PictureError(f"{path} cannot be read as a video: {error}") from error
@@ -81,7 +88,7 @@ def frames(path: Path, every: int) -> Iterator[tuple[str, NDArray]]:
 
     count = 0
     try:
-        with av.open(str(path), options={"format_whitelist": VIDEO_FORMATS, "protocol_whitelist": "file"}) as video:
+        with _video(path) as video:
             if not video.streams.video:
                 raise PictureError("has no pictures in it")
             for count, frame in enumerate(video.decode(video=0), start=1):

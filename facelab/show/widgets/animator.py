@@ -16,10 +16,9 @@ from facelab.geometry.pose import Parameters, between
 from facelab.papers.f3a_gan import ClipError
 from facelab.show.film import film
 from facelab.show.pictures import to_pixels
-from facelab.show.widgets.parts import jpeg, resize, string
+from facelab.show.widgets.parts import SPACED, jpeg, resize, string
 
 POSE = {"yaw": 60, "pitch": 25, "roll": 20}  # degrees to either side of the source's own
-SPACED = widgets.Layout(grid_template_columns="repeat(3, 33%)", width="100%", overflow="hidden")
 
 
 class Animator:
@@ -90,8 +89,7 @@ class Animator:
             raise ClipError("nothing to film: move the sliders and keep a state first")
         stops = [self.shape, *goals, *([self.shape] if len(goals) == 1 else [])]
         way = [between(a, b, step / steps) for a, b in zip(stops, stops[1:], strict=False) for step in range(steps)] + [stops[-1]]
-        shapes = Parameters(*(torch.cat(parts) for parts in zip(*way, strict=True)))
-        return film(self.model.animate(self.source, shapes, self.shape), path, progress=progress)
+        return film(self.model.animate(self.source, Parameters.cat(way), self.shape), path, progress=progress)
 
     def _redraw(self, change: Any = None) -> None:
         if not self._resting:

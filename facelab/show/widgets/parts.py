@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+SPACED = widgets.Layout(grid_template_columns="repeat(3, 33%)", width="100%", overflow="hidden")  # many strings, three in a row
+
 
 def jpeg(pixels: NDArray) -> bytes:
     """uint8 (H,W,3) as the bytes of a JPEG."""

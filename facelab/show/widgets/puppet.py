@@ -15,11 +15,10 @@ from facelab.faces import FaceBatch, FaceWorld
 from facelab.geometry.boundary import boundary_map
 from facelab.geometry.pose import PIVOT, rotation
 from facelab.show.pictures import clay, to_pixels
-from facelab.show.widgets.parts import jpeg, string
+from facelab.show.widgets.parts import SPACED, jpeg, string
 
 POSE = {"yaw": 80, "pitch": 40, "roll": 30}  # degrees to either side
 SHAPES = 8  # identity directions with a slider: those of the largest spread
-SPACED = widgets.Layout(grid_template_columns="repeat(3, 33%)", width="100%", overflow="hidden")
 
 
 class Puppet:

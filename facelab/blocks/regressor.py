@@ -23,8 +23,8 @@ class Config:
     """Ours: the paper names no backbone; its weights of the losses stand in a supplement that we do not have."""
 
     size: int = 64  # pictures of another size are resized to this side, px
-    width: int = 24  # channels at half the side, doubled at the next two halvings
-    hidden: int = 192  # of the two readers
+    width: int = 20  # channels at half the side, doubled at the next two halvings
+    hidden: int = 160  # of the readers
     looks: int = 2  # corrections after the first reading
     landmark_weight: float = 1.0  # lambda_1
     transformation_weight: float = 1.0  # lambda_2

@@ -18,13 +18,21 @@ from facelab.evaluation.measures import (
     psnr,
     ssim,
 )
-from facelab.evaluation.motion import activation_agreement, identity_similarity, landmark_mae, pose_rmse, reenactment
+from facelab.evaluation.motion import (
+    activation_agreement,
+    averages,
+    identity_similarity,
+    landmark_mae,
+    paired_difference,
+    pose_rmse,
+    reenactment,
+)
 from facelab.evaluation.ratings import RatingError, contests, fool_rate, trueskill, wilson
 from facelab.evaluation.records import write_metrics
 
 __all__ = [
-    "DlibIdentity", "Extractor", "InceptionScore", "Judge", "Levels", "Probe", "RatingError", "Verdict", "activation_agreement",
+    "DlibIdentity", "Extractor", "InceptionScore", "Judge", "Levels", "Probe", "RatingError", "Verdict", "activation_agreement", "averages",
     "contests", "diversity", "face_features", "fool_rate", "frechet", "frechet_distance", "gradient_energy", "histogram_entropy",
     "identity_similarity", "inception", "inception_score", "inter_ocular", "judge", "landmark_error", "landmark_mae", "linear_probe",
-    "mae", "mobilenet_v2", "mse", "pose_rmse", "psnr", "reenactment", "ssim", "trueskill", "wilson", "write_metrics",
+    "mae", "mobilenet_v2", "mse", "paired_difference", "pose_rmse", "psnr", "reenactment", "ssim", "trueskill", "wilson", "write_metrics",
 ]  # fmt: skip

@@ -7,12 +7,13 @@ The first half, picture to 3D face, is :mod:`facelab.blocks.regressor`; faces to
 source picture and flow to picture.
 
 Departures: the printed fusion (Eq. 4) multiplies features of the source where the source shows them with features of the flow where the
-target will be; ``align`` first carries the source's features along the flow (notebook 11 measures both). What is wanting at the deepest
-level is a convolution of the encoder's deepest features; the scale that the flow predicts begins at 1, without which products start the
-decoder at nothing (SPECS E5, E6). While a level fades in, the picture of the level below is painted by its own last convolution and
-enlarged, as in Karras et al. 2018; the formula printed after Eq. 4 uses one convolution for features of two widths. The flow's stream has
-half the channels. The critic learns once for each step of the generator. Widths, sides, weights and schedules stand in a supplement that
-we do not have, and are ours.
+target will be; ``align`` first carries the source's features along the flow. It also normalises them, which takes the photograph's
+colours and light away; ``normalise`` does so only if asked (notebook 11 measures all three). What is wanting at the deepest level is a
+convolution of the encoder's deepest features; the scale that the flow predicts begins at 1, without which products start the decoder at
+nothing (SPECS E5, E6). While a level fades in, the picture of the level below is painted by its own last convolution and enlarged, as in
+Karras et al. 2018; the formula printed after Eq. 4 uses one convolution for features of two widths. The flow's stream has half the
+channels. The critic learns once for each step of the generator. Widths, sides, weights and schedules stand in a supplement that we do not
+have, and are ours.
 """
 from __future__ import annotations
 
@@ -57,6 +58,7 @@ class Config:
     mask: bool = False  # a fourth channel of the flow says where it is drawn: no movement is not no face (SPECS E12)
     variant: str = "full"  # IV-E: or "one_stream" (T_os), "single_layer" (T_sl)
     align: bool = True  # the source's features are carried along the flow before they are fused; False, as printed
+    normalise: bool = False  # they are normalised over the picture; True, as printed
     grow: int = 800  # steps for which each side stays the largest, half of them fading in; 0: never grown (T_np)
     start: int = 16  # the first of those sides
     pixel_weight: float = 200.0  # lambda_4, of a mean over pixels
@@ -121,21 +123,24 @@ class Ladder(nn.Module):
 
 class Fusion(nn.Module):
     r"""Eq. 4 at one level: :math:`h_{out} = h_{dec} \cdot (\gamma(h_{flow})\, \frac{h_{enc} - \mu}{\sigma} + \beta(h_{flow}))`,
-    with the mean and deviation of every channel over the picture; gamma and beta are maps. Both start at 1."""
+    with the mean and deviation of every channel over the picture, or 0 and 1; gamma and beta are maps. Both start at 1."""
 
-    def __init__(self, channels: int, driver: int):
+    def __init__(self, channels: int, driver: int, normalise: bool):
         super().__init__()
+        self.normalise = normalise
         self.scale, self.shift = (nn.Conv2d(driver, channels, 3, padding=1) for _ in range(2))
         for layer in (self.scale, self.shift):
             nn.init.normal_(layer.weight, std=0.02)
             nn.init.ones_(layer.bias)
 
     def forward(self, decoded: Tensor, encoded: Tensor, driver: Tensor) -> Tensor:
-        return decoded * (self.scale(driver) * F.instance_norm(encoded) + self.shift(driver))
+        if self.normalise:
+            encoded = F.instance_norm(encoded)
+        return decoded * (self.scale(driver) * encoded + self.shift(driver))
 
 
 class Generator(nn.Module):
-    """T: source picture and condition, both with the side of a level -> picture. T_enc, T_flow and T_dec."""
+    """T: source pictures, or one, and conditions, both with the side of a level -> pictures. T_enc, T_flow and T_dec."""
 
     def __init__(self, config: Config, condition: int):
         super().__init__()
@@ -147,15 +152,16 @@ class Generator(nn.Module):
         self.driver = None if alone else Ladder(condition, drivers)
         self.bottom = nn.Sequential(convolution(channels[-1], channels[-1], 3), convolution(channels[-1], channels[-1], 3))
         fused = {"full": range(len(channels)), "single_layer": [len(channels) - 1], "one_stream": []}[config.variant]
-        self.fuse = nn.ModuleDict({str(level): Fusion(channels[level], drivers[level]) for level in fused})
+        self.fuse = nn.ModuleDict({str(level): Fusion(channels[level], drivers[level], config.normalise) for level in fused})
         self.norm = nn.ModuleList(nn.InstanceNorm2d(c, affine=True) for c in channels) if alone else None
         rising = list(zip(channels[1:], channels, strict=False))
         self.up = nn.ModuleList(nn.Sequential(convolution(a, b, up="transposed"), convolution(b, b, 3)) for a, b in rising)
         self.paint = nn.ModuleList(nn.Conv2d(c, 3, 3, padding=1) for c in channels)
 
     def forward(self, source: Tensor, condition: Tensor, level: int = 0, alpha: float = 1.0) -> Tensor:
-        seen = torch.cat([source, condition], dim=1) if self.driver is None else source
-        encoded = [None] * level + self.encoder(seen, level, alpha)
+        count = len(condition)  # of one source, several: then it is encoded once
+        seen = source if self.driver else torch.cat([source.expand(count, -1, -1, -1), condition], dim=1)
+        encoded = [None] * level + [x.expand(count, -1, -1, -1) for x in self.encoder(seen, level, alpha)]
         driver = [None] * level + (self.driver(condition, level, alpha) if self.driver else [])
         x = self.bottom(encoded[-1])
         before = None
@@ -368,7 +374,7 @@ class Model(nn.Module):
 
     @torch.no_grad()
     def make(self, source: Tensor, condition: Tensor) -> Tensor:
-        """T(I_s, f): source pictures (N,3,H,W) and conditions (N,C,H,W) -> (N,3,H,W)."""
+        """T(I_s, f): source pictures (N,3,H,W), or one for all, and conditions (N,C,H,W) -> (N,3,H,W)."""
         level, alpha = self.stage
         source, condition = (F.adaptive_avg_pool2d(x, self.config.sides[level]) for x in (self._checked(source), condition))
         made = self.generator(source, condition.to(source), level, alpha)
@@ -384,7 +390,7 @@ class Model(nn.Module):
         made = []
         for rows in torch.arange(len(shapes.pose)).split(batch):
             told = self.condition(own.rows(torch.zeros_like(rows)), shapes.rows(rows))
-            made.append(self.make(source.expand(len(rows), -1, -1, -1), told))
+            made.append(self.make(source, told))
         return torch.cat(made)
 
     def reenact(

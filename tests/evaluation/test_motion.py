@@ -8,11 +8,13 @@ from facelab.core import ShapeError, assets_folder
 from facelab.evaluation import (
     DlibIdentity,
     activation_agreement,
+    averages,
     identity_similarity,
     judge,
     landmark_mae,
     mae,
     mse,
+    paired_difference,
     pose_rmse,
     psnr,
     reenactment,
@@ -71,10 +73,27 @@ def test_the_truth_and_the_source_in_the_columns_of_the_tables():
     source, target = pair[::2], pair[1::2]
     some = torch.zeros(4, 1, 64, 64)
     some[1:, :, 20:40, 20:40] = 1
-    best = reenactment(target.image, target.image, network, {"box": some})
+    found = reenactment(target.image, target.image, network, {"box": some})
+    assert all(value.shape == (4,) for value in found.values()) and found["PSNR, box"].isnan().tolist() == [True, False, False, False]
+    best = averages(found)
     assert best["PSNR"] == 120 and best["PSNR, box"] == 120 and best["CSIM"] == pytest.approx(1) and best["AUCON"] == 1
     assert best["MAE"] == best["MSE"] == best["PRMSE"] == best["LMAE"] == 0 and best["SSIM"] == pytest.approx(1)
-    copied = reenactment(source.image, target.image, network, {"box": some})
+    copied = averages(reenactment(source.image, target.image, network, {"box": some}))
     assert copied["PSNR"] < 25 and copied["PRMSE"] > 5 and copied["LMAE"] > 0.01 and copied["AUCON"] < 1
+    assert copied["PRMSE"] == pytest.approx(pose_rmse(network.look(source.image).pose, network.look(target.image).pose), rel=1e-4)
     inside = psnr(source.image[1:], target.image[1:], some[1:]).mean().item()
     assert copied["PSNR, box"] == pytest.approx(inside)
+
+
+def test_a_paired_difference_and_how_sure_it_is():
+    generator = torch.Generator().manual_seed(0)
+    people = 10 * torch.randn(200, generator=generator)  # far apart, whatever is measured of them
+    a, b = people + 1 + 0.5 * torch.randn(200, generator=generator), people.clone()
+    b[:3] = torch.nan
+    mean, low, high = paired_difference(a, b)
+    assert low < mean < high and high - low == pytest.approx(2 * 1.96 * 0.5 / math.sqrt(197), rel=0.2) and low < 1 < high
+    assert paired_difference(a, b) == (mean, low, high)
+    assert paired_difference(a, a) == (0.0, 0.0, 0.0)
+    for wrong in (b[:10], torch.full((200,), torch.nan)):
+        with pytest.raises(ShapeError, match="two pictures"):
+            paired_difference(a, wrong)

@@ -121,18 +121,21 @@ def test_a_run_that_was_stopped_goes_on_where_it_was(build, clips, tmp_path):
 
 def test_fusion_is_equation_4():
     torch.manual_seed(0)
-    fusion = Fusion(4, 3)
+    fusion = Fusion(4, 3, normalise=True)
     decoded, encoded, driver = torch.rand(2, 4, 8, 8), torch.rand(2, 4, 8, 8) * 5 + 1, torch.rand(2, 3, 8, 8)
     mean, deviation = encoded.mean(dim=(2, 3), keepdim=True), encoded.std(dim=(2, 3), keepdim=True, correction=0)
     wanted = decoded * (fusion.scale(driver) * (encoded - mean) / deviation + fusion.shift(driver))
     torch.testing.assert_close(fusion(decoded, encoded, driver), wanted, atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(fusion.scale(torch.zeros(1, 3, 8, 8)), torch.ones(1, 4, 8, 8))
+    fusion.normalise = False
+    plain = decoded * (fusion.scale(driver) * encoded + fusion.shift(driver))
+    torch.testing.assert_close(fusion(decoded, encoded, driver), plain)
 
 
 def test_the_printed_start_starves_the_decoder():
     """With scale and shift near 0 the product is near 0, whatever was decoded (SPECS E5)."""
     torch.manual_seed(0)
-    fusion, decoded, encoded = Fusion(4, 3), torch.rand(2, 4, 8, 8), torch.rand(2, 4, 8, 8)
+    fusion, decoded, encoded = Fusion(4, 3, normalise=True), torch.rand(2, 4, 8, 8), torch.rand(2, 4, 8, 8)
     driver = torch.rand(2, 3, 8, 8)
     ours = fusion(decoded, encoded, driver).std()
     for layer in (fusion.scale, fusion.shift):
@@ -290,8 +293,9 @@ def finder_that_sees():
 
 # --- verbs -----------------------------------------------------------------------------------------------------------------------
 
-def test_every_frame_is_made_from_the_first_picture(build, clips):
-    model = build().eval()
+@pytest.mark.parametrize("config", [{}, {"variant": "one_stream", "align": False}])
+def test_every_frame_is_made_from_the_first_picture(build, clips, config):
+    model = build(**config).eval()
     own, others = Parameters.of(clips[:1]), Parameters.of(clips[1:5])
     made = model.animate(clips.image[:1], others, own, batch=3)
     alone = model.animate(clips.image[:1], Parameters(*(part[3:] for part in others)), own)

@@ -163,9 +163,8 @@ class Regressor(Pyramid):
         if "parameters" not in batch:
             return terms
         true = Parameters(*batch["parameters"].split(self.sizes, dim=1))
-        off = [a - b for a, b in zip(found[:2], true[:2], strict=True)]
-        apart = self.model.shape(*off) - self.model.mean.to(reading)  # (N,V,3) cm: a shape is linear in its coefficients
-        terms["shape"] = 10 * apart.abs().mean()
+        apart = self.model.shape(*(a - b for a, b in zip(found[:2], true[:2], strict=True)))  # a shape is linear in its coefficients
+        terms["shape"] = 10 * (apart - self.model.mean.to(apart)).abs().mean()  # cm to mm
         moved = (reading - self._standard(true))[:, -6:].abs()  # r; s; t
         terms["transformation"] = config.transformation_weight * (moved[:, :3].mean() + moved[:, 3:4].mean() + moved[:, 4:].mean())
         return terms

@@ -64,14 +64,15 @@ class Judge(Pyramid):
     def __init__(self, config: Config | None = None):
         config = config or Config()
         super().__init__(config.size, config.width)
-        self.config, flat, lateral = config, self.flat, self.across
+        self.config = config
         self.where = nn.Sequential(
-            nn.Conv2d(lateral, lateral, 3, padding=1, bias=False), nn.BatchNorm2d(lateral), nn.ReLU(), nn.Conv2d(lateral, 68, 1),
+            nn.Conv2d(self.across, self.across, 3, padding=1, bias=False), nn.BatchNorm2d(self.across), nn.ReLU(),
+            nn.Conv2d(self.across, 68, 1),
         )  # fmt: skip
-        self.who = nn.Sequential(nn.Flatten(), nn.Linear(flat, config.embedding, bias=False), nn.BatchNorm1d(config.embedding))
-        self.near = nn.Sequential(nn.Conv1d(lateral, 12, 1, bias=False), nn.BatchNorm1d(12), nn.ReLU())
+        self.who = nn.Sequential(nn.Flatten(), nn.Linear(self.flat, config.embedding, bias=False), nn.BatchNorm1d(config.embedding))
+        self.near = nn.Sequential(nn.Conv1d(self.across, 12, 1, bias=False), nn.BatchNorm1d(12), nn.ReLU())
         self.what = nn.Sequential(
-            nn.Linear(flat + 68 * (2 + 12), 192, bias=False), nn.BatchNorm1d(192), nn.ReLU(),
+            nn.Linear(self.flat + 68 * (2 + 12), 192, bias=False), nn.BatchNorm1d(192), nn.ReLU(),
             nn.Linear(192, 128, bias=False), nn.BatchNorm1d(128), nn.ReLU(), nn.Linear(128, 3 + config.expressions),
         )  # fmt: skip
         self.shape = nn.BatchNorm1d(68 * 2, affine=False)

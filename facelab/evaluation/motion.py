@@ -53,7 +53,8 @@ def landmark_mae(found: Tensor, true: Tensor, size: int) -> Tensor:
 
 
 def reenactment(made: Tensor, target: Tensor, judge: Judge, parts: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
-    """The columns of Tables I and II for made pictures (N,3,H,W) and the true ones of the same motion: (N,) each, picture by picture.
+    """The columns of Tables I and II for made pictures (N,3,H,W) and the true ones of the same motion: (N,) each, picture by picture,
+    on the CPU.
 
     What pose, expression, landmarks and identity a picture shows the judge reads off both, so that its own errors count in neither.
     PRMSE is a picture's own, over its three angles; a set's is the root of the mean square. ``parts`` are named masks (N,1,H,W): PSNR
@@ -67,10 +68,12 @@ def reenactment(made: Tensor, target: Tensor, judge: Judge, parts: Mapping[str, 
         "AUCON": activation_agreement(said.expression, true.expression),
         "LMAE": landmark_mae(said.landmarks, true.landmarks, target.shape[-1]),
     }  # fmt: skip
+    found = {name: value.detach().cpu() for name, value in found.items()}
     for name, mask in (parts or {}).items():
         some = mask.flatten(1).float().mean(dim=1) >= 1 / 200
-        found[f"PSNR, {name}"] = torch.full((len(made),), torch.nan)
-        found[f"PSNR, {name}"][some] = psnr(made[some], target[some], mask[some].float()).cpu()
+        value = found[f"PSNR, {name}"] = torch.full((len(made),), torch.nan)
+        if some.any():
+            value[some.cpu()] = psnr(made[some], target[some], mask[some].float()).detach().cpu()
     return found
 
 
@@ -87,7 +90,7 @@ def paired_difference(a: Tensor, b: Tensor, seed: int = 0) -> tuple[float, float
     Source: Efron 1987 (the interval is bias-corrected and accelerated), as scipy computes it, from 2,000 draws.
     Raises ShapeError for different lengths, or fewer than two pictures where both are known.
     """
-    apart = (a - b)[(a - b).isfinite()].double().numpy() if a.shape == b.shape else []
+    apart = (a - b)[(a - b).isfinite()].detach().cpu().double().numpy() if a.shape == b.shape else []
     if len(apart) < 2:
         raise ShapeError(f"a difference needs two pictures or more of which both values are known, got {tuple(a.shape)}, {tuple(b.shape)}")
     if (apart == apart[0]).all():

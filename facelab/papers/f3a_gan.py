@@ -7,8 +7,8 @@ The first half, picture to 3D face, is :mod:`facelab.blocks.regressor`; faces to
 source picture and flow to picture.
 
 Departures: the printed fusion (Eq. 4) multiplies features of the source where the source shows them with features of the flow where the
-target will be; ``align`` first carries the source's features along the flow. It also normalises them, which takes the photograph's
-colours and light away; ``normalise`` does so only if asked (notebook 11 measures all three). What is wanting at the deepest level is a
+target will be; ``align`` first carries the source's features along the flow. The printed fusion also normalises the source's features,
+which takes the photograph's colours away; ours does so only where ``normalise`` asks for it. What is wanting at the deepest level is a
 convolution of the encoder's deepest features; the scale that the flow predicts begins at 1, without which products start the decoder at
 nothing (SPECS E5, E6). While a level fades in, the picture of the level below is painted by its own last convolution and enlarged, as in
 Karras et al. 2018; the formula printed after Eq. 4 uses one convolution for features of two widths. The flow's stream has half the
@@ -58,7 +58,7 @@ class Config:
     mask: bool = False  # a fourth channel of the flow says where it is drawn: no movement is not no face (SPECS E12)
     variant: str = "full"  # IV-E: or "one_stream" (T_os), "single_layer" (T_sl)
     align: bool = True  # the source's features are carried along the flow before they are fused; False, as printed
-    normalise: bool = False  # they are normalised over the picture; True, as printed
+    normalise: bool = False  # and normalised over the picture; True, as printed; "one_stream" always normalises
     grow: int = 800  # steps for which each side stays the largest, half of them fading in; 0: never grown (T_np)
     start: int = 16  # the first of those sides
     pixel_weight: float = 200.0  # lambda_4, of a mean over pixels
@@ -161,9 +161,10 @@ class Generator(nn.Module):
     def forward(self, source: Tensor, condition: Tensor, level: int = 0, alpha: float = 1.0) -> Tensor:
         count = len(condition)  # of one source, several: then it is encoded once
         seen = source if self.driver else torch.cat([source.expand(count, -1, -1, -1), condition], dim=1)
-        encoded = [None] * level + [x.expand(count, -1, -1, -1) for x in self.encoder(seen, level, alpha)]
+        features = self.encoder(seen, level, alpha)
+        encoded = [None] * level + [x.expand(count, -1, -1, -1) for x in features]
         driver = [None] * level + (self.driver(condition, level, alpha) if self.driver else [])
-        x = self.bottom(encoded[-1])
+        x = self.bottom(features[-1]).expand(count, -1, -1, -1)
         before = None
         for number in range(len(self.up), level - 1, -1):
             if number < len(self.up):
@@ -374,7 +375,9 @@ class Model(nn.Module):
 
     @torch.no_grad()
     def make(self, source: Tensor, condition: Tensor) -> Tensor:
-        """T(I_s, f): source pictures (N,3,H,W), or one for all, and conditions (N,C,H,W) -> (N,3,H,W)."""
+        """T(I_s, f): source pictures (N,3,H,W), or one for all, and conditions (N,C,H,W) -> (N,3,H,W). Raises ShapeError."""
+        if len(source) not in (1, len(condition)):
+            raise ShapeError(f"one source for all conditions or one for each, please: got {len(source)} for {len(condition)}")
         level, alpha = self.stage
         source, condition = (F.adaptive_avg_pool2d(x, self.config.sides[level]) for x in (self._checked(source), condition))
         made = self.generator(source, condition.to(source), level, alpha)

@@ -5,7 +5,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from facelab.blocks import AppearanceEncoder, Decoder, StructureEncoder, convolution, lsuv_
-from facelab.blocks.layers import NORMS, UPSAMPLINGS, Residual, shrink_
+from facelab.blocks.layers import NORMS, UPSAMPLINGS, Pyramid, Residual, shrink_
 from facelab.core import ShapeError
 
 
@@ -24,6 +24,19 @@ def test_sides_and_channels(norm, arguments, side):
 def test_an_unknown_kind_is_named(arguments):
     with pytest.raises(ShapeError, match="weight.*batch.*subpixel"):
         convolution(3, 5, **arguments)
+
+
+def test_a_pyramid_looks_at_pictures_of_any_size_and_names_who_looks():
+    class Owl(Pyramid):
+        name = "owl"
+
+    owl = Owl(32, 4).eval()
+    for side in (32, 48):
+        deepest, top = owl.climb(torch.randn(2, 3, side, side))
+        assert deepest.shape == (2, 24, 2, 2) and deepest[0].numel() == owl.flat and top.shape == (2, owl.across, 16, 16)
+    for wrong in (torch.zeros(2, 3, 32, 31), torch.zeros(2, 1, 32, 32), torch.zeros(3, 32, 32)):
+        with pytest.raises(ShapeError, match="the owl looks at square pictures"):
+            owl.climb(wrong)
 
 
 def test_subpixel_lays_four_channels_out_as_a_block():

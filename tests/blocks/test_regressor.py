@@ -31,6 +31,8 @@ def test_the_truth_costs_nothing(faces, small):
     assert terms["shape"] < 1e-4 and terms["transformation"] < 1e-5 and terms["landmarks"] < 0.05
     wanted = 1e-3 * (true.identity_coefficients.abs().mean() + true.expression_coefficients.abs().mean())
     torch.testing.assert_close(terms["regularisation"], wanted)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert small._terms(small._standard(true), batch)["shape"] < 1e-4
 
 
 def test_each_term_is_its_formula(faces, small):

@@ -75,6 +75,8 @@ def test_the_truth_and_the_source_in_the_columns_of_the_tables():
     some[1:, :, 20:40, 20:40] = 1
     found = reenactment(target.image, target.image, network, {"box": some})
     assert all(value.shape == (4,) for value in found.values()) and found["PSNR, box"].isnan().tolist() == [True, False, False, False]
+    nowhere = averages(reenactment(target.image, target.image, network, {"nowhere": torch.zeros(4, 1, 64, 64)}))
+    assert math.isnan(nowhere["PSNR, nowhere"]) and nowhere["PSNR"] == 120
     best = averages(found)
     assert best["PSNR"] == 120 and best["PSNR, box"] == 120 and best["CSIM"] == pytest.approx(1) and best["AUCON"] == 1
     assert best["MAE"] == best["MSE"] == best["PRMSE"] == best["LMAE"] == 0 and best["SSIM"] == pytest.approx(1)
@@ -93,7 +95,7 @@ def test_a_paired_difference_and_how_sure_it_is():
     mean, low, high = paired_difference(a, b)
     assert low < mean < high and high - low == pytest.approx(2 * 1.96 * 0.5 / math.sqrt(197), rel=0.2) and low < 1 < high
     assert paired_difference(a, b) == (mean, low, high)
-    assert paired_difference(a, a) == (0.0, 0.0, 0.0)
+    assert paired_difference(a, a) == (0.0, 0.0, 0.0) and paired_difference(torch.ones(2), torch.zeros(2)) == (1.0, 1.0, 1.0)
     for wrong in (b[:10], torch.full((200,), torch.nan)):
         with pytest.raises(ShapeError, match="two pictures"):
             paired_difference(a, wrong)

@@ -17,7 +17,7 @@ from facelab.papers.f3a_gan import REACH, ClipError, Config, Critic, Fusion, Gen
 from facelab.training import fit
 
 SMALL = {"size": 32, "width": 2, "start": 8, "grow": 0}
-AS_PRINTED = {"align": False}
+AS_PRINTED = {"align": False, "normalise": True}
 
 
 @pytest.fixture(scope="module")
@@ -297,8 +297,13 @@ def finder_that_sees():
 def test_every_frame_is_made_from_the_first_picture(build, clips, config):
     model = build(**config).eval()
     own, others = Parameters.of(clips[:1]), Parameters.of(clips[1:5])
+    encoded = []
+    model.generator.encoder.register_forward_pre_hook(lambda module, given: encoded.append(len(given[0])))
     made = model.animate(clips.image[:1], others, own, batch=3)
-    alone = model.animate(clips.image[:1], Parameters(*(part[3:] for part in others)), own)
+    assert encoded == ([3, 1] if config else [1, 1]), "the picture is encoded once for all frames, unless the flow goes in with it"
+    told = model.condition(own.rows([0] * 4), others)
+    torch.testing.assert_close(made, model.make(clips.image[:1].expand(4, -1, -1, -1), told), atol=1e-5, rtol=0)
+    alone = model.animate(clips.image[:1], others.rows(slice(3, None)), own)
     torch.testing.assert_close(made[3:], alone, atol=1e-5, rtol=0)
     assert made.shape == (4, 3, 32, 32)
 
@@ -342,6 +347,8 @@ def test_what_cannot_be_animated(build, clips):
         model.animate(clips.image[:2], Parameters.of(clips[2:4]), own)
     with pytest.raises(ClipError, match="one shape"):
         model.animate(clips.image[:1], Parameters.of(clips[2:4]), Parameters.of(clips[:2]))
+    with pytest.raises(ShapeError, match="got 2 for 3"):
+        model.make(clips.image[:2], torch.zeros(3, 3, 32, 32))
     with pytest.raises(ShapeError, match="32"):
         model.animate(torch.zeros(1, 3, 64, 64), Parameters.of(clips[2:4]), own)
     for wrong in ({"condition": "smell"}, {"variant": "thin"}, {"shapes": "guessed"}, {"condition": "landmarks"}, {"variant": "one_stream"},
@@ -389,9 +396,10 @@ def test_it_trains_on_a_gpu(build, clips):
     assert model.reenact(clips.image[:1].cuda(), clips.image[5:8].cuda()).device.type == "cuda"
 
 
-def test_half_precision_on_the_way(build, clips):
+@pytest.mark.parametrize("config", [{}, AS_PRINTED])
+def test_half_precision_on_the_way(build, clips, config):
     """What autocast does on a GPU, on the CPU: pictures made in bfloat16 beside true ones in float32."""
-    model = build()
+    model = build(**config)
     batch = model.draw(clips, 4, seeded())
     for player in model.players():
         with torch.autocast("cpu", torch.bfloat16):

@@ -16,7 +16,7 @@ from facelab.geometry.pose import Parameters, between
 from facelab.papers.f3a_gan import ClipError
 from facelab.show.film import film
 from facelab.show.pictures import to_pixels
-from facelab.show.widgets.parts import SPACED, jpeg, resize, string
+from facelab.show.widgets.parts import jpeg, resize, rows_of_three, string
 
 POSE = {"yaw": 60, "pitch": 25, "roll": 20}  # degrees to either side of the source's own
 
@@ -55,7 +55,7 @@ class Animator:
         keep.on_click(self._keep)
         let_go.on_click(self._let_go)
         write.on_click(self._write)
-        strings = widgets.GridBox(list(self.sliders.values()), layout=SPACED)
+        strings = rows_of_three(self.sliders.values())
         self.view = widgets.VBox([self._picture, widgets.HBox([keep, let_go, write, self.file, self.said]), strings])
         self.view.add_class("facelab-animator")
         for slider in self.sliders.values():

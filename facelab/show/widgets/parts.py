@@ -2,13 +2,12 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterable
 
 import ipywidgets as widgets
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-
-SPACED = widgets.Layout(grid_template_columns="repeat(3, 33%)", width="100%", overflow="hidden")  # many strings, three in a row
 
 
 def jpeg(pixels: NDArray) -> bytes:
@@ -24,6 +23,11 @@ def string(name: str, low: float, high: float, step: float, value: float = 0.0) 
         value=value, min=low, max=high, step=step, description=name, readout_format=".0f" if step >= 1 else ".2f",
         style={"description_width": "8.5em"}, layout=widgets.Layout(width="97%"),
     )  # fmt: skip
+
+
+def rows_of_three(strings: Iterable[widgets.Widget]) -> widgets.GridBox:
+    """Many sliders, three beside one another."""
+    return widgets.GridBox([*strings], layout=widgets.Layout(grid_template_columns="repeat(3, 33%)", width="100%", overflow="hidden"))
 
 
 def resize(pixels: NDArray, side: int) -> NDArray:

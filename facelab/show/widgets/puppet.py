@@ -15,7 +15,7 @@ from facelab.faces import FaceBatch, FaceWorld
 from facelab.geometry.boundary import boundary_map
 from facelab.geometry.pose import PIVOT, rotation
 from facelab.show.pictures import clay, to_pixels
-from facelab.show.widgets.parts import SPACED, jpeg, string
+from facelab.show.widgets.parts import jpeg, rows_of_three, string
 
 POSE = {"yaw": 80, "pitch": 40, "roll": 30}  # degrees to either side
 SHAPES = 8  # identity directions with a slider: those of the largest spread
@@ -57,7 +57,7 @@ class Puppet:
         reset = widgets.Button(description="let go", tooltip="back to rest", layout=widgets.Layout(width="6em"))
         controls = [control for control in (self.paint, reset) if control]
         self._pictures = [widgets.Image(format="jpeg", width=256, height=256) for _ in self.draw()]
-        strings = widgets.Tab([widgets.GridBox([*group.values()], layout=SPACED) for group in groups.values()], titles=[*groups])
+        strings = widgets.Tab([rows_of_three(group.values()) for group in groups.values()], titles=[*groups])
         strings.layout.max_width = "68em"
         self.view = widgets.VBox([widgets.HBox([*self._pictures, widgets.VBox(controls)]), strings])
         self.view.add_class("facelab-puppet")

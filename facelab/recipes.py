@@ -159,7 +159,7 @@ RECIPES = {
                        printed=lambda recipe: replace(recipe, make=prepared(fvae.Model, head="rgb", relative=False), **_PRINTED)),
     "regressor": Recipe(prepared(Regressor), steps=3000, batch=64, learning_rate=2e-3, faces=32_000,
                         printed=lambda recipe: replace(recipe, size=128)),
-    "f3a_gan": Recipe(_f3a, steps=4000, batch=16, learning_rate=3e-3, betas=(0.5, 0.99), faces=12_000, sitting=6,
+    "f3a_gan": Recipe(_f3a, steps=3500, batch=16, learning_rate=2e-3, betas=(0.5, 0.99), faces=12_000, sitting=6,
                       still=False, yaw=45.0, pitch=12.0, roll=8.0, size=128, printed=lambda recipe: replace(recipe, size=128)),
 }  # fmt: skip
 """Name of a weight file -> how it is trained, in the order in which they depend on each other (AF-VAE matches features)."""

@@ -11,7 +11,8 @@ from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from facelab.core import LandmarkError, ShapeError
-from facelab.geometry.morphable import MorphableModel
+from facelab.geometry.morphable import NECK, MorphableModel
+from facelab.geometry.raster import rasterize
 
 PIVOT = (0.0, -0.6, -6.5)
 """The point of the head frame, cm, about which a head turns and which the camera places: between the ears."""
@@ -81,6 +82,12 @@ def place(model: MorphableModel, parameters: Parameters, size: int) -> Tensor:
     scale, middle = size * camera[:, None, :1], size * camera[:, None, 1:] - 0.5
     turned = scale * ((shape - torch.tensor(PIVOT).to(shape)) @ rotation(parameters.pose).mT)
     return torch.cat([middle + turned[..., :2] * turned.new_tensor([1.0, -1.0]), turned[..., 2:]], dim=-1)
+
+
+def head_mask(model: MorphableModel, parameters: Parameters, size: int) -> Tensor:
+    """Where the heads show, without neck and shoulders: (N,1,size,size) bool, on the CPU. Raises ShapeError."""
+    own = (model.parts != NECK).float()[None, :, None]
+    return rasterize(place(model, parameters, size).cpu(), model.triangles, own.cpu(), size)[0] > 0.5
 
 
 def between(source: Parameters, target: Parameters, t: float, turn: str = "euler") -> Parameters:

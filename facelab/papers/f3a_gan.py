@@ -8,12 +8,13 @@ source picture and flow to picture.
 
 Departures: the printed fusion (Eq. 4) multiplies features of the source where the source shows them with features of the flow where the
 target will be; ``align`` first carries the source's features along the flow. The printed fusion also normalises the source's features,
-which takes the photograph's colours away; ours does so only where ``normalise`` asks for it. What is wanting at the deepest level is a
-convolution of the encoder's deepest features; the scale that the flow predicts begins at 1, without which products start the decoder at
-nothing (SPECS E5, E6). While a level fades in, the picture of the level below is painted by its own last convolution and enlarged, as in
-Karras et al. 2018; the formula printed after Eq. 4 uses one convolution for features of two widths. The flow's stream has half the
-channels. The critic learns once for each step of the generator. Widths, sides, weights and schedules stand in a supplement that we do not
-have, and are ours.
+which takes the photograph's colours away; ours does so only where ``normalise`` asks for it. What has been decoded is brought to unit
+length at every pixel before it is multiplied, as in the generator whose growth the paper follows (Karras et al. 2018): six products in a
+row otherwise run away. What is wanting at the deepest level is a convolution of the encoder's deepest features; the scale that the flow
+predicts begins at 1, without which products start the decoder at nothing (SPECS E5, E6). While a level fades in, the picture of the level
+below is painted by its own last convolution and enlarged, as in Karras et al.; the formula printed after Eq. 4 uses one convolution for
+features of two widths. The flow's stream has half the channels. The critic learns once for each step of the generator. Widths, sides,
+weights and schedules stand in a supplement that we do not have, and are ours.
 """
 from __future__ import annotations
 
@@ -27,7 +28,7 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from facelab.adversarial import gradient_penalty, wasserstein_critic, wasserstein_generator
-from facelab.blocks.layers import convolution
+from facelab.blocks.layers import SLOPE, convolution
 from facelab.blocks.regressor import Regressor, regressor
 from facelab.core import FacelabError, ShapeError
 from facelab.faces.batch import FaceBatch
@@ -61,8 +62,8 @@ class Config:
     normalise: bool = False  # and normalised over the picture; True, as printed; "one_stream" always normalises
     grow: int = 800  # steps for which each side stays the largest, half of them fading in; 0: never grown (T_np)
     start: int = 16  # the first of those sides
-    pixel_weight: float = 200.0  # lambda_4, of a mean over pixels
-    perceptual_weight: float = 20.0  # lambda_5, of a mean over features, summed over the levels
+    pixel_weight: float = 500.0  # lambda_4, of a mean over n numbers: its gradient's norm is lambda_4 / sqrt(n), the critic's about 1
+    perceptual_weight: float = 50.0  # lambda_5, of a mean over features, summed over the levels
     penalty: float = 10.0  # of the critic's slope
     features_weight: float = 3.0  # w of Eq. 10 on eyes, nose and mouth; 1 elsewhere
     still: float = 0.1  # share of pairs that are one frame twice: the image stream reconstructs (III-B1)
@@ -94,6 +95,28 @@ class Config:
 
 
 # ---------------------------------------------------------------------------------------------------------------------------- networks
+
+
+def deconvolution(before: int, after: int) -> nn.Sequential:
+    """To twice the side by a transposed convolution, which begins as bilinear upsampling of mixed channels; then a convolution.
+
+    Begun at random, its even and odd pixels see weights that have nothing to do with each other: a grid, which training is slow to remove.
+    """
+    enlarge = convolution(before, after, up="transposed")
+    across = torch.tensor([0.25, 0.75, 0.75, 0.25])
+    mix = torch.empty(after, before)
+    nn.init.kaiming_normal_(mix, a=SLOPE)
+    with torch.no_grad():
+        enlarge[0].weight.copy_(mix.T[:, :, None, None] * across[:, None] * across)
+    return nn.Sequential(enlarge, convolution(after, after, 3))
+
+
+def unit(features: Tensor) -> Tensor:
+    r"""Every pixel's channels over their root mean square, :math:`h / \sqrt{\overline{h^2} + 10^{-8}}`: (N,C,h,w) -> the same.
+
+    Source: pixel normalisation, Karras et al. 2018, in the generator that they grow.
+    """
+    return features * (features.square().mean(dim=1, keepdim=True) + 1e-8).rsqrt()
 
 
 class Ladder(nn.Module):
@@ -155,7 +178,7 @@ class Generator(nn.Module):
         self.fuse = nn.ModuleDict({str(level): Fusion(channels[level], drivers[level], config.normalise) for level in fused})
         self.norm = nn.ModuleList(nn.InstanceNorm2d(c, affine=True) for c in channels) if alone else None
         rising = list(zip(channels[1:], channels, strict=False))
-        self.up = nn.ModuleList(nn.Sequential(convolution(a, b, up="transposed"), convolution(b, b, 3)) for a, b in rising)
+        self.up = nn.ModuleList(deconvolution(a, b) for a, b in rising)
         self.paint = nn.ModuleList(nn.Conv2d(c, 3, 3, padding=1) for c in channels)
 
     def forward(self, source: Tensor, condition: Tensor, level: int = 0, alpha: float = 1.0) -> Tensor:
@@ -169,7 +192,7 @@ class Generator(nn.Module):
         for number in range(len(self.up), level - 1, -1):
             if number < len(self.up):
                 before, x = x, self.up[number](x)
-            x = self._fused(number, x, encoded[number], driver, condition)
+            x = self._fused(number, unit(x), encoded[number], driver, condition)
         made = self.paint[level](x)
         if alpha < 1 and before is not None:  # the level below, upsampled, fades out
             smaller = self.paint[level + 1](before)

@@ -8,7 +8,8 @@ from facelab.core import LandmarkError, MissingTruthError, ShapeError, assets_fo
 from facelab.evaluation import psnr
 from facelab.faces import FaceBatch, FaceWorld
 from facelab.geometry import MorphableModel, facial_flow, rasterize, warp
-from facelab.geometry.pose import Parameters, between, euler_angles, fit_landmarks, place, rotation
+from facelab.geometry.morphable import NECK
+from facelab.geometry.pose import Parameters, between, euler_angles, fit_landmarks, head_mask, place, rotation
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +52,17 @@ def test_landmarks_lie_where_the_renderer_puts_them(world, faces):
     points = place(world.model, Parameters.of(faces), 96)
     assert points.shape == (4, len(world.model.mean), 3)
     torch.testing.assert_close(points[:, world.model.landmarks, :2], faces.landmarks, atol=1e-3, rtol=0)
+
+
+def test_the_head_is_the_covered_part_above_the_neck(world, faces):
+    """Against a z-buffer of part labels: the face's own mask lies in it, no point of the neck does."""
+    head, vertices = head_mask(world.model, Parameters.of(faces), 96), place(world.model, Parameters.of(faces), 96)
+    own = (world.model.parts[None, :, None] == NECK).float().expand(len(faces), -1, 1)
+    neck, _, covered = rasterize(vertices, world.model.triangles, own, 96)
+    assert head.shape == (len(faces), 1, 96, 96) and head.dtype == torch.bool
+    assert torch.equal(head, covered[:, None] & (neck < 0.5)) and 0.1 < head.float().mean() < 0.6
+    bare = (faces.face_mask > 0.5) & covered[:, None]
+    assert (head & bare).sum() > 0.97 * bare.sum() and (neck > 0.9).sum() > 100
 
 
 def test_twice_the_picture_twice_the_place(world, faces):

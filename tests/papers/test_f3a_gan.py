@@ -13,7 +13,7 @@ from facelab.evaluation import psnr
 from facelab.faces import FaceBatch, FaceWorld
 from facelab.geometry import facial_flow, warp
 from facelab.geometry.pose import Parameters, place
-from facelab.papers.f3a_gan import REACH, ClipError, Config, Critic, Fusion, Generator, Ladder, Model, feature_weights, heat_map
+from facelab.papers.f3a_gan import REACH, ClipError, Config, Critic, Fusion, Generator, Ladder, Model, feature_weights, heat_map, unit
 from facelab.training import fit
 
 SMALL = {"size": 32, "width": 2, "start": 8, "grow": 0}
@@ -141,6 +141,23 @@ def test_the_printed_start_starves_the_decoder():
     for layer in (fusion.scale, fusion.shift):
         torch.nn.init.zeros_(layer.bias)
     assert fusion(decoded, encoded, driver).std() < 0.1 * ours
+
+
+def test_a_fresh_decoder_enlarges_without_a_grid_and_at_one_length():
+    """Its deconvolutions begin as bilinear upsampling, of mixed channels; what is multiplied has the length 1 at every pixel."""
+    torch.manual_seed(0)
+    model, seen = Model(Config(**SMALL)), []
+    enlarge, x = model.generator.up[0][0][0], torch.rand(1, model.config.channels[1], 8, 8)
+    mix = enlarge.weight[:, :, 1, 1] / 0.75**2
+    wanted = F.interpolate(torch.einsum("nchw,cd->ndhw", x, mix), scale_factor=2, mode="bilinear", align_corners=False)
+    torch.testing.assert_close(enlarge(x)[..., 1:-1, 1:-1], wanted[..., 1:-1, 1:-1])
+    for fusion in model.generator.fuse.values():
+        fusion.register_forward_pre_hook(lambda module, given: seen.append(given[0]))
+    model.generator(torch.rand(1, 3, 32, 32), torch.zeros(1, 3, 32, 32))
+    assert len(seen) == 4
+    for decoded in seen:
+        torch.testing.assert_close(decoded.square().mean(dim=1), torch.ones_like(decoded[:, 0]), atol=1e-3, rtol=0)
+    torch.testing.assert_close(unit(torch.tensor([3.0, 4.0]).view(1, 2, 1, 1)).flatten(), torch.tensor([3.0, 4.0]) / 12.5**0.5)
 
 
 def test_aligned_features_lie_where_the_flow_says():

@@ -266,18 +266,31 @@ def find_landmarks(picture: NDArray, detector: str | Detector = "auto") -> list[
     return _search(picture, detector)[0]
 
 
-def find_face(picture: NDArray, detector: str | Detector = "auto", *, name: str = "the picture") -> FoundFace:
+def find_face(
+    picture: NDArray,
+    detector: str | Detector = "auto",
+    *,
+    name: str = "the picture",
+    box: tuple[float, float, float, float] | None = None,
+) -> FoundFace:
     """The one face that a picture shows: its only face, or one that is clearly larger than all others (1.5 times as wide).
 
     Args:
         picture: (H, W, 3) or (H, W) uint8.
         detector: a name for ``open_detector``, or what it returned.
         name: what to call the picture in an error.
+        box: where somebody saw the face that is meant: left, top, right, bottom in pixels. It is then searched in a close-up of this
+            box, and is the one whose middle lies nearest to the box's and within it, whatever other faces there are.
 
     Raises:
-        LandmarkError: no face, or several of about the same size.
+        LandmarkError: no face, or several of about the same size. ShapeError: a box that is not finite or has no area.
     """
-    faces, best, found_by = _search(picture, detector)
+    faces, best, found_by = _search(picture, detector, box)
+    if box is not None:
+        if not faces:
+            where = ", ".join(f"{edge:.0f}" for edge in box)
+            raise LandmarkError(f"no face found in the box {where} of {name} (detector {found_by}, best score {best:.2f}); check the box")
+        return faces[0]
     if not faces:
         raise LandmarkError(
             f"no face found in {name} (detector {found_by}, best score {best:.2f}); try a picture where the face is upright, lit and larger"
@@ -288,12 +301,30 @@ def find_face(picture: NDArray, detector: str | Detector = "auto", *, name: str 
     return faces[0]
 
 
-def _search(picture: NDArray, detector: str | Detector) -> tuple[list[FoundFace], float, str]:
+def _search(
+    picture: NDArray, detector: str | Detector, box: tuple[float, float, float, float] | None = None
+) -> tuple[list[FoundFace], float, str]:
+    """Faces, the best score, the detector's name: all faces, the largest first, or those about a box, the nearest first."""
     picture = np.asarray(picture)
     if picture.ndim == 2:
         picture = np.repeat(picture[..., None], 3, axis=2)
     if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8 or 0 in picture.shape:
         raise ShapeError(f"a picture must be (H, W, 3) or (H, W) uint8, got {picture.shape} {picture.dtype}")
     detector = open_detector(detector) if isinstance(detector, str) else detector
-    faces, best = detector(np.ascontiguousarray(picture))
-    return sorted(faces, key=lambda f: -f.width), best, detector.name
+    if box is None:
+        faces, best = detector(np.ascontiguousarray(picture))
+        return sorted(faces, key=lambda f: -f.width), best, detector.name
+    corners = np.array(box, np.float64).reshape(2, 2)  # left top, right bottom
+    if not np.isfinite(corners).all() or (corners[0] >= corners[1]).any():
+        raise ShapeError(f"a face's box must be left, top, right, bottom, finite and of some area, got {box}")
+    middle, reach = corners.mean(0), (corners[1] - corners[0]).max() / 2
+    crop, scale, left, top = _close_up(picture, (*(middle - reach), *(middle + reach)))  # square: its size in pixels is bounded
+    faces, best = detector(np.ascontiguousarray(crop))
+    found: list[tuple[float, FoundFace]] = []
+    for face in faces:
+        edges = np.reshape(face.box, (2, 2)) / scale + [left, top]
+        centre = edges.mean(0)
+        if (corners[0] <= centre).all() and (centre <= corners[1]).all():
+            moved = FoundFace(_to_picture(face.landmarks, scale, left, top), tuple(edges.ravel().tolist()), face.score)
+            found.append((float(np.hypot(*(centre - middle))), moved))
+    return [face for _, face in sorted(found, key=lambda pair: pair[0])], best, detector.name

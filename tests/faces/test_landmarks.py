@@ -128,6 +128,42 @@ def test_no_face_and_several_faces_are_named(portrait):
     assert find_face(uneven, detector).box == faces[0].box
 
 
+@needs_dlib
+def test_a_box_says_which_face_is_meant(portrait):
+    detector = DlibDetector()
+    twins, alone = np.concatenate([portrait, portrait], axis=1), find_face(portrait, detector)
+    for shift in (0, 256):
+        box = tuple(edge + offset for edge, offset in zip(alone.box, (shift + 9, -7, shift - 4, 12), strict=True))  # not quite that of dlib
+        found = find_face(twins, detector, box=box)
+        assert mean_error(found.landmarks - [shift, 0], alone.landmarks) < 0.03
+        assert np.abs(np.array(found.box) - [shift, 0, shift, 0] - alone.box).max() < 0.15 * alone.width
+    grey = np.asarray(Image.fromarray(twins).convert("L"))
+    assert find_face(grey, detector, box=box).box[0] > 256
+    tiny = np.asarray(Image.fromarray(twins).resize((128, 64), Image.Resampling.LANCZOS))
+    assert find_face(tiny, detector, box=tuple(edge / 4 for edge in box)).box[0] > 64, "one of 25 pixels, seen close up"
+    for beside in ((0, 200, 40, 256), (9000, 9000, 9040, 9090)):
+        with pytest.raises(LandmarkError, match=r"no face found in the box .* of IMG\.jpg \(detector dlib, best score"):
+            find_face(twins, detector, name="IMG.jpg", box=beside)
+
+
+def test_a_close_up_of_a_box_is_bounded_and_wrong_boxes_are_named(portrait):
+    class Looks:
+        name, reason, sides = "none", "", []
+
+        def __call__(self, picture):
+            self.sides.append(max(picture.shape))
+            return [], 0.0
+
+    detector = Looks()
+    for box in ((100, 5, 101, 250), (0, 0, 256, 256), (7, 7, 7.01, 7.01), (-500, -500, 900, 900), (9000, 0, 9001, 1)):
+        with pytest.raises(LandmarkError, match="no face found in the box"):
+            find_face(portrait, detector, box=box)
+    assert len(detector.sides) == 5 and max(detector.sides) < 2000
+    for wrong in ((5, 5, 5, 9), (9, 5, 5, 9), (0, 0, float("nan"), 5), (0, 0, float("inf"), 5)):
+        with pytest.raises(ShapeError, match="left, top, right, bottom"):
+            find_face(portrait, detector, box=wrong)
+
+
 @pytest.mark.parametrize(("shape", "dtype"), [((8, 8, 4), "uint8"), ((8, 8, 3), "float32"), ((0, 8, 3), "uint8"), ((8,), "uint8")])
 def test_what_is_no_picture_is_named(shape, dtype):
     with pytest.raises(ShapeError, match="uint8"):

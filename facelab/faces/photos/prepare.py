@@ -66,6 +66,7 @@ class Shot(NamedTuple):
     """(L, 2) its own, L of ``facelab.geometry.boundary.STRUCTURES``, or those of each of a video's frames; None: a face is searched."""
     trouble: str = ""  # what is wrong with it: it is then rejected unread
     notes: dict[str, str] = {}  # further columns, the same for all shots of a set, such as split or yaw
+    box: tuple[float, float, float, float] | None = None  # left, top, right, bottom of the face meant, where the set tells it
 
 
 def prepare_folder(
@@ -177,7 +178,7 @@ def prepare_shots(
                         continue
                     seen += 1
                     if shot.landmarks is None:
-                        found = find_face(picture, detector, name=f"{key} frame {frame}" if frame else key)
+                        found = find_face(picture, detector, name=f"{key} frame {frame}" if frame else key, box=shot.box)
                         face, score, finder = align_face(picture, found.landmarks, size), f"{found.score:.3f}", detector.name
                     else:
                         points = shot.landmarks.get(frame) if isinstance(shot.landmarks, Mapping) else shot.landmarks
@@ -221,10 +222,10 @@ def _open_folder(out: Path, settings: dict[str, Any]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         for part in folder.glob("*.part"):
             part.unlink()
-    _write(file, json.dumps(settings, indent=1).encode())
+    write_whole(file, json.dumps(settings, indent=1).encode())
 
 
-def _write(path: Path, content: bytes) -> None:
+def write_whole(path: Path, content: bytes) -> None:
     """A file that is either wholly there or not at all."""
     part = path.with_name(path.name + ".part")
     part.write_bytes(content)
@@ -234,7 +235,7 @@ def _write(path: Path, content: bytes) -> None:
 def _write_png(path: Path, pixels: NDArray) -> None:
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG")
-    _write(path, buffer.getvalue())
+    write_whole(path, buffer.getvalue())
 
 
 class _Table:
@@ -250,7 +251,7 @@ class _Table:
         elif not whole.startswith(header):
             raise AssetError(f"{path} has other columns than {', '.join(columns)}; give another folder")
         if whole != content:
-            _write(path, whole)
+            write_whole(path, whole)
         self.rows = list(csv.DictReader(io.StringIO(whole.decode())))
         self._count = len(self.rows)
 

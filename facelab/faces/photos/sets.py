@@ -2,12 +2,15 @@
 from __future__ import annotations
 
 import argparse
+import csv
+import io
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from facelab.core import AssetError, FacelabError, ShapeError
-from facelab.faces.photos.prepare import Shot, prepare_shots
+from facelab.faces.photos.album import Photos
+from facelab.faces.photos.prepare import Shot, prepare_shots, write_whole
 
 
 def set_parser(about: str) -> argparse.ArgumentParser:
@@ -21,22 +24,39 @@ def set_parser(about: str) -> argparse.ArgumentParser:
 
 
 def prepare_set(
-    parser: argparse.ArgumentParser, shots: Callable[[argparse.Namespace], Iterable[Shot]], arguments: Sequence[str] | None = None
+    parser: argparse.ArgumentParser,
+    shots: Callable[[argparse.Namespace], Iterable[Shot]],
+    arguments: Sequence[str] | None = None,
+    protocol: Callable[[argparse.Namespace, Mapping[str, str]], str] | None = None,
 ) -> int:
-    """Run a data set's script: parse, list the shots, prepare them; 0 on success, 1 without one result, 2 for a mistake in the call."""
+    """Run a data set's script: parse, list the shots, prepare them; 0 on success, 1 without one result, 2 for a mistake in the call.
+
+    Where a set comes with a protocol, ``protocol`` writes it beside metadata.csv: it is given, for the key of every shot that gave a face,
+    the name of its file in the prepared folder, and returns what to say of it.
+    """
     options = parser.parse_args(arguments)
-    settings = {name: str(value) for name, value in vars(options).items() if name not in ("out", "detector")}
+    elsewhere = ("out", "detector", "download")  # what does not decide what is prepared
+    settings = {name: str(value) for name, value in vars(options).items() if name not in elsewhere}
     try:
         if not options.source.is_dir():
             raise AssetError(f"{options.source} is not a folder: give the data set's own")
         listed = list(shots(options))
         every = getattr(options, "every", 1)  # of a set of pictures there is nothing to leave out
         done = prepare_shots(listed, options.out, settings=settings, size=options.size, detector=options.detector, every=every)
+        print(done)
+        if protocol and done.faces:
+            print(protocol(options, {row["source"]: row["file_name"] for row in Photos(options.out).rows}))
     except FacelabError as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)
         return 2
-    print(done)
     return 0 if done.faces else 1
+
+
+def write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """A protocol's table beside metadata.csv, in the same form: it is either wholly there or not at all."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([columns, *rows])
+    write_whole(path, text.getvalue().encode())
 
 
 def held_out(identities: Iterable[str], share: float) -> set[str]:

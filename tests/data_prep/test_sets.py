@@ -1,7 +1,9 @@
 """Each public set's script on a tiny made tree of the same layout: who, which expression, which split, which pose come out."""
+import base64
 import csv
 import importlib.util
 import json
+import re
 
 import numpy as np
 import pytest
@@ -10,7 +12,8 @@ from PIL import Image
 
 from facelab.core import PACKAGE, AssetError, ShapeError
 from facelab.faces import EXPRESSIONS, FaceWorld, HandWorld, Photos
-from facelab.faces.photos import held_out
+from facelab.faces.landmarks import find_landmarks
+from facelab.faces.photos import held_out, prepare_picture, read_picture
 from facelab.geometry import boundary_map
 
 SCRIPTS = PACKAGE.parent / "data_prep"
@@ -297,7 +300,290 @@ def test_voxceleb2(tmp_path):
     assert listed[-1].trouble and not listed[0].trouble
 
 
-@pytest.mark.parametrize("name", ["celeba", "rafd", "multipie", "emotionet", "hands", "cats", "300vw", "300w_lp", "voxceleb2"])
+@needs_dlib
+@pytest.mark.parametrize("top", ["", "CASIA-WebFace"])
+def test_casia_webface(tmp_path, faces, capsys, top):
+    root = tmp_path / "in" / top
+    for name, face in zip(("0000045/001.jpg", "0000045/002.jpg", "0000099/001.jpg", "0000100/001.jpg"), faces, strict=False):
+        save(face, root / name)
+    (root / "0000045" / "003.jpg").write_bytes(b"no picture")
+    (root / "0000102").mkdir()
+    (root / "names.txt").write_text("0000045 Somebody\n")
+    leave_out = tmp_path / "both.txt"
+    leave_out.write_text("0000099 who is in both\n\n")
+    call = [str(tmp_path / "in"), str(tmp_path / "out"), "--size", "64", "--detector", "dlib", "--leave-out", str(leave_out)]
+    assert script("casia_webface").main(call) == 0
+    found = rows(tmp_path / "out")
+    assert {key: (row["identity"], row["split"]) for key, row in found.items()} == {
+        "0000045/001.jpg": ("0000045", "train"), "0000045/002.jpg": ("0000045", "train"),
+        "0000100/001.jpg": ("0000100", "train")}  # fmt: skip
+    said = rejects(tmp_path / "out")
+    assert set(said) == {"0000045/003.jpg", "0000102"} and "without a picture" in said["0000102"]
+    assert {shot.identity for shot in script("casia_webface").shots(tmp_path / "in", None, 0.25) if shot.notes["split"] == "test"}
+    for text, why in (("0000099\n99\n", "names people whom"), (None, "does not exist")):
+        leave_out.unlink() if text is None else leave_out.write_text(text)
+        assert script("casia_webface").main([*call[:1], str(tmp_path / "other"), *call[2:]]) == 2
+        assert why in capsys.readouterr().err and not (tmp_path / "other").exists()
+
+
+def test_casias_packed_form_is_named(tmp_path):
+    (tmp_path / "train.rec").write_bytes(b"")
+    with pytest.raises(AssetError, match=r"holds no 0000045/001\.jpg but train\.rec"):
+        list(script("casia_webface").shots(tmp_path, None, 0))
+
+
+def large(images):
+    """At LFW's size."""
+    return torch.nn.functional.interpolate(images, size=250, mode="bicubic", align_corners=True, antialias=True).clamp(-1, 1)
+
+
+LFW_PAIRS = "2\t1\nAda_One\t1\t2\nAda_One\t1\tBob_Two\t1\nBob_Two\t1\t2\nAda_One\t2\tCy_Three\t4\n"
+
+
+@needs_dlib
+@pytest.mark.parametrize("home", ["lfw_home/lfw_funneled", "lfw"])
+def test_lfw(tmp_path, faces, capsys, monkeypatch, home):
+    import sklearn.datasets
+
+    monkeypatch.setattr(sklearn.datasets, "fetch_lfw_people", None)  # not called unless it is asked for
+    faces, pictures = large(faces), tmp_path / "in" / home
+    half = torch.nn.functional.interpolate(faces[:2], size=120, mode="area")
+    crowd = torch.zeros_like(faces[0])
+    crowd[:, 65:185, 65:185], crowd[:, :80, :80] = half[0], half[1, :, 20:100, 20:100]
+    for name, face in {"Ada_One_0001": crowd, "Ada_One_0002": faces[2], "Bob_Two_0001": faces[3]}.items():
+        save(face, pictures / name[:-5] / f"{name}.jpg")
+    (pictures / "Bob_Two" / "Bob_Two_0002.jpg").write_bytes(b"no picture")
+    (pictures / "pairs_01.txt").write_text("of another kind")
+    (pictures.parent / "pairs.txt").write_text(LFW_PAIRS)
+    assert len(find_landmarks(read_picture(pictures / "Ada_One" / "Ada_One_0001.jpg"), "dlib")) == 2, "somebody in the background"
+    call = [str(tmp_path / "in"), str(tmp_path / "out"), "--size", "64", "--detector", "dlib"]
+    assert script("lfw").main(call) == 0
+    found = rows(tmp_path / "out")
+    assert {key: row["identity"] for key, row in found.items()} == {
+        "Ada_One/Ada_One_0001.jpg": "Ada_One", "Ada_One/Ada_One_0002.jpg": "Ada_One", "Bob_Two/Bob_Two_0001.jpg": "Bob_Two"}  # fmt: skip
+    said = rejects(tmp_path / "out")
+    assert set(said) == {"Bob_Two/Bob_Two_0002.jpg", "Cy_Three/Cy_Three_0004.jpg"}
+    assert "no such picture" in said["Cy_Three/Cy_Three_0004.jpg"]
+    first, second, third = (found[key]["file_name"] for key in sorted(found))
+    assert (tmp_path / "out" / "pairs.csv").read_text().splitlines() == [
+        "fold,first,second,same", f"1,{first},{second},1", f"1,{first},{third},0"]  # fmt: skip
+    told = capsys.readouterr().out
+    assert "2 of 4 pairs" in told and "fold 2: Bob_Two/Bob_Two_0001.jpg, Bob_Two/Bob_Two_0002.jpg" in told
+    photos = Photos(tmp_path / "out")
+    assert {photos.folder / row["file_name"] for row in photos.rows} >= {photos.folder / first, photos.folder / third}
+    middle, other = (prepare_picture(((face.permute(1, 2, 0) + 1) * 127.5).byte().numpy(), 64, "dlib").image[0] for face in faces[:2])
+    crowded = photos[[row["file_name"] for row in photos.rows].index(first)].image[0]
+    inner = (slice(None), slice(20, 44), slice(20, 44))  # without what stands about it
+    assert (crowded - middle)[inner].abs().mean() < 0.5 * (crowded - other)[inner].abs().mean(), "the face in the middle"
+
+
+@pytest.mark.parametrize(("text", "why"), [
+    (None, "holds no pairs.txt"), ("", "two numbers"), ("10 300 1\n", "two numbers"),
+    (LFW_PAIRS.replace("2\t1\n", "3\t1\n", 1), "3 times 1"),
+    (LFW_PAIRS.replace("Bob_Two\t1\t2", "Bob_Two\t1"), "no pair of one person"),
+    (LFW_PAIRS.replace("Cy_Three\t4", "Cy_Three\tx"), "no pair of two people")])  # fmt: skip
+def test_lfws_pairs_are_checked_before_the_work(tmp_path, text, why):
+    (tmp_path / "lfw_funneled" / "Ada_One").mkdir(parents=True)
+    (tmp_path / "lfw_funneled" / "Ada_One" / "Ada_One_0001.jpg").write_bytes(b"")
+    if text is not None:
+        (tmp_path / "lfw_funneled" / "pairs.txt").write_text(text)
+    with pytest.raises(AssetError, match=why):
+        list(script("lfw").shots(tmp_path))
+
+
+def test_lfws_pairs_are_those_of_scikit_learns_loader(tmp_path):
+    from sklearn.datasets import fetch_lfw_pairs
+
+    rng, home = np.random.default_rng(0), tmp_path / "lfw_home"
+    for name in ("Ada_One_0001", "Ada_One_0002", "Bob_Two_0001", "Bob_Two_0002", *(f"Cy_Three_000{i}" for i in range(1, 5))):
+        save(torch.from_numpy(rng.uniform(-1, 1, (3, 250, 250)).astype(np.float32)), home / "lfw_funneled" / name[:-5] / f"{name}.jpg")
+    for name in ("pairs.txt", "pairsDevTrain.txt", "pairsDevTest.txt"):
+        (home / name).write_text(LFW_PAIRS)
+    corner = (slice(0, 4), slice(0, 4))
+    theirs = fetch_lfw_pairs(subset="10_folds", data_home=tmp_path, download_if_missing=False, slice_=corner, resize=None, color=True)
+    pictures, file = script("lfw").find(tmp_path)
+    ours = script("lfw").read_pairs(file)
+    assert [int(same) for *_, same in ours] == theirs.target.tolist() and [fold for fold, *_ in ours] == ["1", "1", "2", "2"]
+    for (_, *both, _), pair in zip(ours, theirs.pairs, strict=True):
+        for name, picture in zip(both, pair, strict=True):
+            np.testing.assert_allclose(read_picture(pictures / name)[:4, :4] / 255, picture, atol=1e-6)
+
+
+@needs_dlib
+def test_lfw_is_fetched_only_if_asked(tmp_path, faces, capsys, monkeypatch):
+    import sklearn.datasets
+
+    face = large(faces)[0]
+    (tmp_path / "in").mkdir()
+
+    def fetch(*, data_home, **options):
+        assert options.get("download_if_missing", True)
+        for i in (1, 2):
+            save(face, data_home / "lfw_home" / "lfw_funneled" / "Ada_One" / f"Ada_One_000{i}.jpg")
+        (data_home / "lfw_home" / "pairs.txt").write_text("1 1\nAda_One 1 2\nAda_One 1 Bob_Two 1\n")
+
+    def refuse(**_):
+        raise OSError("no route to host")
+
+    call = [str(tmp_path / "in"), str(tmp_path / "out"), "--size", "64", "--detector", "dlib"]
+    monkeypatch.setattr(sklearn.datasets, "fetch_lfw_people", refuse)
+    assert script("lfw").main(call) == 2 and "holds no lfw_home/lfw_funneled" in capsys.readouterr().err
+    assert script("lfw").main([*call, "--download"]) == 2 and "could not fetch LFW" in capsys.readouterr().err
+    monkeypatch.setattr(sklearn.datasets, "fetch_lfw_people", fetch)
+    assert script("lfw").main([*call, "--download"]) == 0 and "1 of 2 pairs" in capsys.readouterr().out
+    monkeypatch.setattr(sklearn.datasets, "fetch_lfw_people", refuse)
+    assert script("lfw").main(call) == 0 and "0 pictures in" in capsys.readouterr().out, "the same folder, with or without --download"
+
+
+IJB_A_COLUMNS = "TEMPLATE_ID,SUBJECT_ID,FILE,MEDIA_ID,SIGHTING_ID,FRAME,FACE_X,FACE_Y,FACE_WIDTH,FACE_HEIGHT,RIGHT_EYE_X,FACIAL_HAIR\n"
+
+
+@needs_dlib
+@pytest.mark.parametrize("top", ["", "images"])
+def test_ijb_a(tmp_path, faces, capsys, top):
+    root, left, right = tmp_path / "in", "40,40,80.5,95", "200,40,80,95"
+    images = root / top
+    for name, picture in {"img/1.JPG": torch.cat([faces[0], faces[1]], -1), "img/2.jpg": faces[0], "frame/7_00000.png": faces[1]}.items():
+        save(picture, images / name)
+    (images / "img" / "4.jpg").write_bytes(b"no picture")
+    assert len(find_landmarks(read_picture(images / "img" / "1.JPG"), "dlib")) == 2
+    tables = {
+        "IJB-A_1N_sets/split1/search_gallery_1.csv": [f"1,101,img/1.JPG,1,11,,{left},,0"],
+        "IJB-A_1N_sets/split1/search_probe_1.csv": [f"2,102,img/1.JPG,1,12,,{right},50,", f"3,101,img/3.jpg,3,13,,{left},,"],
+        "IJB-A_11_sets/split1/verify_metadata_1.csv": [
+            f"1,101,img/2.jpg,2,14,,{left},,", f"2,102,frame/7_00000.png,7,15,0,{left},,", f"3,101,img/3.jpg,3,13,,{left},,",
+            f"4,101,img/1.JPG,1,11,,{left},,", f"5,103,img/4.jpg,4,16,,{left},,"],
+        "IJB-A_11_sets/split1/train_1.csv": [
+            f"1,0,img/2.jpg,2,14,,{left},,", "1,0,img/2.jpg,2,17,,,,,,,", "1,0,img/2.jpg,2,18,,5,5,0,9,,", "9,0",
+            f"1,0,img/1.JPG,1,19,,{right},,"],
+    }  # fmt: skip
+    for name, lines in tables.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(IJB_A_COLUMNS + "".join(f"{line}\n" for line in lines))
+    (root / "IJB-A_11_sets" / "split1" / "verify_comparisons_1.csv").write_text("1,2\n1,3\n1,4\n5,1\n\n")
+    assert script("ijb_a").main([str(root), str(tmp_path / "out"), "--size", "64", "--detector", "dlib"]) == 0
+    found = rows(tmp_path / "out")
+    assert {key: (row["identity"], row["media"]) for key, row in found.items()} == {
+        "img/1.JPG#11": ("101", "1"), "img/1.JPG#12": ("102", "1"), "img/2.jpg#14": ("101", "2"), "frame/7_00000.png#15": ("102", "7"),
+        "img/1.JPG#19": ("", "1")}  # fmt: skip
+    said = rejects(tmp_path / "out")
+    assert {key: reason.partition(",")[0] for key, reason in said.items() if key != "img/4.jpg#16"} == {
+        "img/3.jpg#13": "listed", "img/2.jpg#17": "its box is not four numbers", "img/2.jpg#18": "its box is 0 wide and 9 high",
+        "IJB-A_11_sets/split1/train_1.csv line 5": "the line is cut off"}  # fmt: skip
+    assert "not a picture" in said["img/4.jpg#16"]
+    name = {key.partition("#")[2]: row["file_name"] for key, row in found.items()}
+    assert (tmp_path / "out" / "templates.csv").read_text().splitlines() == [
+        "task,split,role,template,identity,media,file_name",
+        f"identification,1,gallery,1,101,1,{name['11']}", f"identification,1,probe,2,102,1,{name['12']}",
+        f"verification,1,verify,1,101,2,{name['14']}", f"verification,1,verify,2,102,7,{name['15']}",
+        f"verification,1,verify,4,101,1,{name['11']}", f"verification,1,train,1,101,2,{name['14']}",
+        f"verification,1,train,1,,1,{name['19']}"]  # fmt: skip
+    assert (tmp_path / "out" / "comparisons.csv").read_text().splitlines() == ["split,first,second,same", "1,1,2,0", "1,1,4,1"]
+    told = capsys.readouterr().out
+    assert "7 of 13 rows" in told and "2 of 4 in comparisons.csv" in told
+    assert re.findall(r"^  (.+)$", told, re.M) == ["identification, split 1, probe: 3", "verification, split 1, train: 9",
+                                                   "verification, split 1, verify: 3", "verification, split 1, verify: 5"]  # fmt: skip
+    photos = Photos(tmp_path / "out")
+    order = [row["file_name"] for row in photos.rows]
+    one, two, alone, other = (photos[order.index(name[sighting])].image for sighting in ("11", "12", "14", "15"))
+    inner = (..., slice(20, 44), slice(20, 44))
+    for ours, same, another in ((one, alone, other), (two, other, alone)):  # each of the two in one picture is who its box says
+        assert (ours - same)[inner].abs().mean() < 0.3 * (ours - another)[inner].abs().mean()
+
+
+def test_ijb_as_damaged_tables_are_named(tmp_path):
+    folder = tmp_path / "IJB-A_11_sets" / "split2"
+    folder.mkdir(parents=True)
+    table, pairs = folder / "verify_metadata_2.csv", folder / "verify_comparisons_2.csv"
+    table.write_text(IJB_A_COLUMNS.replace("SIGHTING_ID,", "") + "1,2\n")
+    with pytest.raises(AssetError, match="no column SIGHTING_ID"):
+        list(script("ijb_a").shots(tmp_path))
+    table.write_text(IJB_A_COLUMNS + "1,101,img/2.jpg,2,14,,1,2,3,4,,\n")
+    with pytest.raises(AssetError, match=r"verify_comparisons_2\.csv does not exist"):
+        list(script("ijb_a").shots(tmp_path))
+    pairs.write_text("1,1\n1 1\n")
+    with pytest.raises(AssetError, match="line 2 is not two templates"):
+        list(script("ijb_a").shots(tmp_path))
+    pairs.write_text("1,1\n")
+    assert [shot.trouble for shot in script("ijb_a").shots(tmp_path)] == ["listed, but there is no such picture"]
+
+
+def ms_celeb(file, faces):
+    """A table in which of nine lines five tell a face of two people, and one another of a third."""
+    import io
+
+    def jpeg(face):
+        buffer = io.BytesIO()
+        Image.fromarray(((face.permute(1, 2, 0) + 1) * 127.5).round().byte().numpy()).save(buffer, "JPEG", quality=95)
+        return base64.b64encode(buffer.getvalue()).decode()
+
+    def line(mid, rank, data, face="FaceId-0"):
+        return "\t".join((mid, str(rank), "http://a.b/c.jpg", "http://a.b", face, "AAAAAAAAAAAAAIA/AACAPw==", data))
+
+    lines = [line("m.0107_f", 0, jpeg(faces[0])), line("m.0107_f", 7, jpeg(faces[1])), line("m.0107_f", 7, "no base64"),
+             line("m.02z", 0, jpeg(faces[2])), "m.02z\t1\thttp://a.b/c.jpg", line("../m.02z", 2, jpeg(faces[3])),
+             line("m.03", 0, jpeg(faces[4])), line("m.02z", 3, jpeg(faces[3]), "FaceId-1"),
+             line("m.0107_f", 9, base64.b64encode(b"no picture").decode())]  # fmt: skip
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("\r\n".join(lines))  # the last without an end
+
+
+@needs_dlib
+@pytest.mark.parametrize("place", ["FaceImageCroppedWithAlignment.tsv", "data/aligned_face_images/MsCelebV1-Faces-Aligned.tsv"])
+def test_ms_celeb_1m(tmp_path, faces, capsys, place):
+    ms_celeb(tmp_path / "in" / place, faces)
+    call = [str(tmp_path / "in"), str(tmp_path / "out"), "--size", "64", "--detector", "dlib", "--people", "2"]
+    assert script("ms_celeb_1m").main([*call, "--test", "0.5"]) == 0
+    found = rows(tmp_path / "out")
+    assert {key: (row["identity"], row["split"]) for key, row in found.items()} == {
+        "m.0107_f/0-FaceId-0.jpg": ("m.0107_f", "train"), "m.0107_f/7-FaceId-0.jpg": ("m.0107_f", "train"),
+        "m.02z/0-FaceId-0.jpg": ("m.02z", "test"), "m.02z/3-FaceId-1.jpg": ("m.02z", "test")}  # fmt: skip
+    said = rejects(tmp_path / "out")
+    assert "no base64" in said["line 3"] and "3 columns instead of 7" in said["line 5"] and "no MID" in said["line 6"]
+    assert "not a picture" in said["m.0107_f/9-FaceId-0.jpg"] and len(said) == 4
+    assert not list(tmp_path.rglob("2-FaceId-0.jpg")) and (tmp_path / "out-unpacked" / "m.02z").is_dir()
+    assert script("ms_celeb_1m").main([*call, "--test", "0.5"]) == 0 and "0 pictures in" in capsys.readouterr().out
+    assert script("ms_celeb_1m").main([*call, "--pictures", "1"]) == 2
+    assert "unpacked with other settings" in capsys.readouterr().err
+    one = script("ms_celeb_1m").shots(tmp_path / "in", tmp_path / "few", None, 1, 0)
+    assert [shot.key for shot in one if not shot.trouble] == ["m.0107_f/0-FaceId-0.jpg", "m.02z/0-FaceId-0.jpg", "m.03/0-FaceId-0.jpg"]
+    with pytest.raises(ShapeError, match="at least 1"):
+        list(script("ms_celeb_1m").shots(tmp_path / "in", tmp_path / "none", 0, None, 0))
+
+
+@pytest.mark.parametrize("writes", range(1, 12))
+def test_ms_celeb_goes_on_where_unpacking_was_killed(tmp_path, faces, monkeypatch, writes):
+    ms_celeb(tmp_path / "in" / "FaceImageCroppedWithAlignment.tsv", faces)
+    module, table = script("ms_celeb_1m"), tmp_path / "in" / "FaceImageCroppedWithAlignment.tsv"
+    monkeypatch.setattr(module, "EVERY", 4)
+    module.unpack(table, tmp_path / "whole", 3, 2)
+    left, write, read, lines = [writes], module.write_whole, module.read_line, []
+
+    def killed(path, content):
+        left[0] -= 1
+        if left[0] < 0:
+            raise KeyboardInterrupt
+        write(path, content)
+
+    monkeypatch.setattr(module, "write_whole", killed)
+    try:
+        module.unpack(table, tmp_path / "again", 3, 2)
+    except KeyboardInterrupt:
+        pass
+    monkeypatch.setattr(module, "write_whole", write)
+    monkeypatch.setattr(module, "read_line", lambda line: lines.append(line) or read(line))
+    module.unpack(table, tmp_path / "again", 3, 2)
+    assert len(lines) < 9 or writes < 5, "what is behind the noted place is not read again"
+    whole, again = ({path.relative_to(tmp_path / name): path.read_bytes() for path in (tmp_path / name).rglob("*") if path.is_file()}
+                    for name in ("whole", "again"))  # fmt: skip
+    assert whole == again and len(whole) == 5 + 3 + 1
+
+
+EVERY_SET = ["celeba", "rafd", "multipie", "emotionet", "hands", "cats", "300vw", "300w_lp", "voxceleb2", "casia_webface", "lfw", "ijb_a",
+             "ms_celeb_1m"]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", EVERY_SET)
 def test_another_layout_is_named(name, tmp_path, capsys):
     (tmp_path / "in" / "img_align_celeba").mkdir(parents=True)
     (tmp_path / "in" / "img_align_celeba" / "x.png").write_bytes(b"")
@@ -308,7 +594,7 @@ def test_another_layout_is_named(name, tmp_path, capsys):
     assert "is not a folder" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", ["celeba", "rafd", "multipie", "emotionet", "hands", "cats", "300vw", "300w_lp", "voxceleb2"])
+@pytest.mark.parametrize("name", EVERY_SET)
 def test_each_script_says_where_the_set_comes_from_and_its_terms(name, capsys):
     with pytest.raises(SystemExit):
         script(name).main(["--help"])

@@ -10,10 +10,9 @@ from facelab.blocks.regressor import Regressor, regressor
 from facelab.core import assets_folder
 from facelab.evaluation import inter_ocular, judge, landmark_error
 from facelab.faces import FaceWorld, Photos
-from facelab.faces.photos import Shot
-from facelab.faces.photos.prepare import prepare_shots
+from facelab.faces.photos import Shot, prepare_shots
 from facelab.geometry.morphable import SKIN
-from facelab.geometry.pose import Parameters, fit_landmarks, place
+from facelab.geometry.pose import Parameters, fit_landmarks
 from facelab.training import cosine, fit
 
 PEOPLE, FITTED, STEPS = 600, 100, 150
@@ -23,12 +22,11 @@ SAME = {"id2_vcd_swwp2s": "pwij3p"}  # one man
 def worth(network, found, faces):
     """Medians over made faces: landmarks in % of the distance between the eyes, angles in degrees, the face's vertices in mm."""
     model, true = network.model, Parameters.of(faces)
-    marks = place(model, found, faces.size)[:, model.landmarks, :2]
     shapes = [model.shape(p.identity_coefficients, p.expression_coefficients) for p in (found, true)]
     front = (model.parts == SKIN) & (model.mean[:, 2] > -4)
     angles = torch.rad2deg((found.pose - true.pose).abs()).median(dim=0).values.tolist()
     return {
-        "landmarks, %": 100 * landmark_error(marks, faces.landmarks, inter_ocular(faces)).median().item(),
+        "landmarks, %": 100 * landmark_error(network.landmarks(found, faces.size), faces.landmarks, inter_ocular(faces)).median().item(),
         **dict(zip(("yaw", "pitch", "roll"), angles, strict=True)),
         "shape, mm": 10 * (shapes[0] - shapes[1])[:, front].norm(dim=2).mean(dim=1).median().item(),
     }  # fmt: skip
@@ -53,9 +51,9 @@ def test_made_faces(benchmark):
     for name, row in found.items():
         print(f"{name:45}", {key: round(value, 2) for key, value in row.items()})
     assert found["regressor"]["landmarks, %"] <= 4
-    ours, fit = (found[name] for name in list(found)[1:])
-    assert all(ours[key] < fit[key] for key in ("landmarks, %", "shape, mm"))
-    assert all(ours[key] < fit[key] + 0.2 for key in ("yaw", "pitch", "roll"))
+    ours, rival = (found[name] for name in list(found)[1:])
+    assert all(ours[key] < rival[key] for key in ("landmarks, %", "shape, mm"))
+    assert all(ours[key] < rival[key] + 0.2 for key in ("yaw", "pitch", "roll"))
 
 
 def london(folder):
@@ -91,6 +89,7 @@ def test_photographs_before_and_after_landmarks_alone(benchmark, tmp_path):
         return 100 * landmark_error(network.landmarks(network(some.image), 64), some.landmarks, inter_ocular(some))
 
     def measured():
+        untuned = regressor()
         off = {name: torch.zeros(len(everybody)) for name in ("average of the set", "shipped", "after Eq. 9")}
         for fold in range(5):
             tested = photographs.identity % 5 == fold
@@ -101,7 +100,7 @@ def test_photographs_before_and_after_landmarks_alone(benchmark, tmp_path):
                 rows = tested & here
                 mean = everybody[~tested & here].landmarks.mean(dim=0).expand(int(rows.sum()), -1, -1)
                 off["average of the set"][rows] = 100 * landmark_error(mean, everybody[rows].landmarks, inter_ocular(everybody[rows]))
-                off["shipped"][rows] = errors(regressor(), rows)
+                off["shipped"][rows] = errors(untuned, rows)
                 with torch.no_grad():
                     off["after Eq. 9"][rows] = errors(tuned.eval(), rows)
         return {f"{set_}: {name}": value[rows].median().item() for set_, rows in where.items() for name, value in off.items()}

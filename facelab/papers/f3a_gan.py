@@ -10,11 +10,12 @@ Departures: the printed fusion (Eq. 4) multiplies features of the source where t
 target will be; ``align`` first carries the source's features along the flow. The printed fusion also normalises the source's features,
 which takes the photograph's colours away; ours does so only where ``normalise`` asks for it. What has been decoded is brought to unit
 length at every pixel before it is multiplied, as in the generator whose growth the paper follows (Karras et al. 2018): six products in a
-row otherwise run away. What is wanting at the deepest level is a convolution of the encoder's deepest features; the scale that the flow
-predicts begins at 1, without which products start the decoder at nothing (SPECS E5, E6). While a level fades in, the picture of the level
-below is painted by its own last convolution and enlarged, as in Karras et al.; the formula printed after Eq. 4 uses one convolution for
-features of two widths. The flow's stream has half the channels. The critic learns once for each step of the generator. Widths, sides,
-weights and schedules stand in a supplement that we do not have, and are ours.
+row otherwise run away. The features of Eq. 12 are compared at unit length too: nothing else holds their size, and it drifts. What is
+wanting at the deepest level is a convolution of the encoder's deepest features; the scale that the flow predicts begins at 1, without
+which products start the decoder at nothing (SPECS E5, E6). While a level fades in, the picture of the level below is painted by its own
+last convolution and enlarged, as in Karras et al.; the formula printed after Eq. 4 uses one convolution for features of two widths. The
+flow's stream has half the channels. The critic learns once for each step of the generator. Widths, sides, weights and schedules stand in
+a supplement that we do not have, and are ours.
 """
 from __future__ import annotations
 
@@ -63,7 +64,7 @@ class Config:
     grow: int = 800  # steps for which each side stays the largest, half of them fading in; 0: never grown (T_np)
     start: int = 16  # the first of those sides
     pixel_weight: float = 500.0  # lambda_4, of a mean over n numbers: its gradient's norm is lambda_4 / sqrt(n), the critic's about 1
-    perceptual_weight: float = 50.0  # lambda_5, of a mean over features, summed over the levels
+    perceptual_weight: float = 20.0  # lambda_5, of a mean over features of unit length, summed over the levels
     penalty: float = 10.0  # of the critic's slope
     features_weight: float = 3.0  # w of Eq. 10 on eyes, nose and mouth; 1 elsewhere
     still: float = 0.1  # share of pairs that are one frame twice: the image stream reconstructs (III-B1)
@@ -358,10 +359,11 @@ class Model(nn.Module):
 
         .. math:: L_{tot} = \underbrace{\overline{D(\hat I_t)} - \overline{D(T)}}_{\text{adversarial}}
             + \lambda_4\, \underbrace{\overline{w\,|T - \hat I_t|}}_{\text{pixels}}
-            + \lambda_5 \sum_l \underbrace{\overline{|T_{enc}^l(T) - T_{enc}^l(\hat I_t)|}}_{\text{perceptual}}
+            + \lambda_5 \sum_l \underbrace{\overline{|u(T_{enc}^l(T)) - u(T_{enc}^l(\hat I_t))|}}_{\text{perceptual}}
 
-        Gradients of the perceptual term go through T_enc to the made picture, never to T_enc itself, which could shrink its features
-        (SPECS E9), nor along the true picture. The critic's is :func:`wasserstein_critic` and ten times :func:`gradient_penalty`.
+        with u of :func:`unit`. Gradients of the perceptual term go through T_enc to the made picture, never to T_enc itself,
+        which could make its features alike (SPECS E9), nor along the true picture. The critic's is :func:`wasserstein_critic` and
+        ten times :func:`gradient_penalty`.
         """
         config, (level, alpha) = self.config, self.stage
         side = config.sides[level]
@@ -390,7 +392,7 @@ class Model(nn.Module):
             "adversarial": wasserstein_generator(judged, answer(made)),
             "pixels": config.pixel_weight * (weight * (made - target).abs()).mean(),
             "perceptual": config.perceptual_weight * sum(
-                (a.float() - b.float()).abs().mean() for a, b in zip(features(made), wanted, strict=True)
+                (unit(a.float()) - unit(b.float())).abs().mean() for a, b in zip(features(made), wanted, strict=True)
             ),
         }
 

@@ -221,7 +221,25 @@ def test_each_term_by_its_formula(build, clips, player):
     torch.testing.assert_close(terms["pixels"], 7 * (batch["weight"] * (made - batch["target"]).abs()).mean())
     features = [model.generator.encoder(x, 0, 1.0) for x in (made, batch["target"])]
     assert len(features[0]) == 4
-    torch.testing.assert_close(terms["perceptual"], 3 * sum((a - b).abs().mean() for a, b in zip(*features, strict=True)))
+    alike = [[x / x.square().mean(dim=1, keepdim=True).sqrt() for x in maps] for maps in features]
+    torch.testing.assert_close(terms["perceptual"], 3 * sum((a - b).abs().mean() for a, b in zip(*alike, strict=True)), rtol=1e-3, atol=0)
+
+
+def test_the_size_of_features_is_nothing_to_equation_12(build, clips):
+    """Neither learning nor growing can change the term by making features larger: they are compared at unit length."""
+    model = build().eval()
+    batch = model.draw(clips, 4, seeded())
+    made = model.generator(batch["source"], batch["condition"])  # by what it is then; louder features would make another picture
+    model.generator.forward = lambda *given: made
+    before = model.losses(batch)["perceptual"]
+    with torch.no_grad():
+        for layer in model.generator.encoder.first:
+            layer[0].weight.mul_(100)
+            layer[0].bias.mul_(100)
+        for layer in model.generator.encoder.down:
+            for part in layer:
+                part[0].bias.mul_(100)
+    torch.testing.assert_close(model.losses(batch)["perceptual"], before, rtol=1e-3, atol=0)
 
 
 def test_gradients_reach_their_owners_only(build, clips):
@@ -241,7 +259,7 @@ def test_gradients_reach_their_owners_only(build, clips):
     frozen.load_state_dict(model.state_dict())
     made = frozen.generator(batch["source"], batch["condition"])
     features = [frozen.generator.encoder(picture, 0, 1.0) for picture in (made, batch["target"])]
-    (frozen.config.perceptual_weight * sum((a - b).abs().mean() for a, b in zip(*features, strict=True))).backward()
+    (frozen.config.perceptual_weight * sum((unit(a) - unit(b)).abs().mean() for a, b in zip(*features, strict=True))).backward()
     leaky = torch.cat([p.grad.flatten() for p in frozen.generator.encoder.parameters() if p.grad is not None])
     assert (encoder - leaky).norm() > 0.05 * leaky.norm(), "the printed term would move T_enc itself (SPECS E9)"
 
@@ -319,9 +337,9 @@ def test_every_frame_is_made_from_the_first_picture(build, clips, config):
     made = model.animate(clips.image[:1], others, own, batch=3)
     assert encoded == ([3, 1] if config else [1, 1]), "the picture is encoded once for all frames, unless the flow goes in with it"
     told = model.condition(own.rows([0] * 4), others)
-    torch.testing.assert_close(made, model.make(clips.image[:1].expand(4, -1, -1, -1), told), atol=1e-5, rtol=0)
+    torch.testing.assert_close(made, model.make(clips.image[:1].expand(4, -1, -1, -1), told), atol=1e-4, rtol=0)
     alone = model.animate(clips.image[:1], others.rows(slice(3, None)), own)
-    torch.testing.assert_close(made[3:], alone, atol=1e-5, rtol=0)
+    torch.testing.assert_close(made[3:], alone, atol=1e-4, rtol=0)
     assert made.shape == (4, 3, 32, 32)
 
 

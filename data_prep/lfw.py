@@ -104,7 +104,7 @@ def main(arguments: list[str] | None = None) -> int:
             download(options.source)
         return shots(options.source)
 
-    return prepare_set(parser, listed, arguments, protocol)
+    return prepare_set(parser, listed, arguments, protocol, aside=("download",))
 
 
 if __name__ == "__main__":

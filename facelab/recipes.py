@@ -273,7 +273,11 @@ def _photographs(name: str, folder: str | Path) -> tuple[Any, nn.Module, dict[st
 
 
 def held_out(photographs: Photos) -> Tensor:
-    """(N,) bool: pictures of the people that fine-tuning never sees, every fifth by name, the first included."""
+    """(N,) bool: what fine-tuning never sees: all that is not "train" where the set is split; else every fifth person by name, the first
+    included."""
+    split = [row.get("split") for row in photographs.rows]
+    if "train" in split and set(split) != {"train"}:
+        return torch.tensor([part != "train" for part in split])
     return photographs.identity % 5 == 0
 
 

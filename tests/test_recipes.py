@@ -115,6 +115,18 @@ def test_every_fifth_person_is_held_out(photographs):
     assert held_out(photos).tolist() == [name in ("p0", "p5") for name in ("p0", "p1", "p2", "p3", "p4", "p5") for _ in range(2)]
 
 
+def test_a_set_that_is_split_holds_out_its_own(photographs):
+    """What `data_prep` wrote; a set whose people are all for training is split like any other."""
+    photos = Photos(photographs)
+    parts = ["train", "test", "train", "", "train", "train"]
+    for row in photos.rows:
+        row["split"] = parts[int(row["identity"][1:])]
+    assert held_out(photos).tolist() == [part != "train" for part in parts for _ in range(2)]
+    for row in photos.rows:
+        row["split"] = "train"
+    assert held_out(photos).tolist() == (photos.identity % 5 == 0).tolist()
+
+
 def test_photographs_fine_tune_the_shipped_network(monkeypatch, photographs, tmp_path):
     start = af_vae.Model(replace(af_vae.Config(), width=8, most=16, code=16))
     start.prepare(Photos(photographs)[:], torch.Generator().manual_seed(0))

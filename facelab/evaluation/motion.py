@@ -5,7 +5,6 @@ Source: F3A-GAN, Table III, after MarioNETte (Ha et al. 2020).
 """
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -28,10 +27,20 @@ def identity_similarity(a: Tensor, b: Tensor) -> Tensor:
     return F.cosine_similarity(a.float(), b.float(), dim=1)
 
 
-def pose_rmse(found: Tensor, true: Tensor) -> float:
-    r"""PRMSE, degrees: :math:`\sqrt{\overline{(r - \hat r)^2}}`, over pictures and the three angles; (N,3) radians each."""
+def pose_error(found: Tensor, true: Tensor) -> Tensor:
+    r"""(N,), degrees: a picture's own PRMSE, :math:`\sqrt{\overline{(r - \hat r)^2}}` over its three angles; (N,3) radians each."""
     _alike(found, true)
-    return math.degrees((found - true).double().square().mean().sqrt())
+    return (found - true).square().mean(dim=1).sqrt().rad2deg()
+
+
+def pose_rmse(found: Tensor, true: Tensor) -> float:
+    r"""PRMSE, degrees: the root of the mean square of :func:`pose_error`, so over pictures and angles."""
+    return _root_mean_square(pose_error(found, true))
+
+
+def _root_mean_square(errors: Tensor) -> float:
+    """Of the pictures where it is known."""
+    return errors.double().square().nanmean().sqrt().item()
 
 
 def activation_agreement(found: Tensor, true: Tensor, threshold: float = 0.25) -> Tensor:
@@ -64,7 +73,7 @@ def reenactment(made: Tensor, target: Tensor, judge: Judge, parts: Mapping[str, 
     said, true = judge.look(made), judge.look(target)
     found = {
         "MAE": mae(made, target), "MSE": mse(made, target), "PSNR": psnr(made, target), "SSIM": ssim(made, target),
-        "CSIM": identity_similarity(said.identity, true.identity), "PRMSE": (said.pose - true.pose).square().mean(dim=1).sqrt().rad2deg(),
+        "CSIM": identity_similarity(said.identity, true.identity), "PRMSE": pose_error(said.pose, true.pose),
         "AUCON": activation_agreement(said.expression, true.expression),
         "LMAE": landmark_mae(said.landmarks, true.landmarks, target.shape[-1]),
     }  # fmt: skip
@@ -79,9 +88,7 @@ def reenactment(made: Tensor, target: Tensor, judge: Judge, parts: Mapping[str, 
 
 def averages(found: Mapping[str, Tensor]) -> dict[str, float]:
     """Means of what :func:`reenactment` found, over the pictures where it is known; of PRMSE the root of the mean square."""
-    return {
-        name: value.square().nanmean().sqrt().item() if name == "PRMSE" else value.nanmean().item() for name, value in found.items()
-    }
+    return {name: _root_mean_square(value) if name == "PRMSE" else value.nanmean().item() for name, value in found.items()}
 
 
 def paired_difference(a: Tensor, b: Tensor, seed: int = 0) -> tuple[float, float, float]:

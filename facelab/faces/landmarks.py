@@ -263,7 +263,7 @@ def find_landmarks(picture: NDArray, detector: str | Detector = "auto") -> list[
     Raises:
         ShapeError: another shape or dtype. AssetError: no detector can be had.
     """
-    return _search(picture, detector)[0]
+    return _everywhere(picture, _opened(detector))[0]
 
 
 def find_face(
@@ -285,40 +285,52 @@ def find_face(
     Raises:
         LandmarkError: no face, or several of about the same size. ShapeError: a box that is not finite or has no area.
     """
-    faces, best, found_by = _search(picture, detector, box)
+    detector = _opened(detector)
+    found_by = f"detector {detector.name}"
     if box is not None:
+        faces, best = _about(picture, detector, box)
         if not faces:
             where = ", ".join(f"{edge:.0f}" for edge in box)
-            raise LandmarkError(f"no face found in the box {where} of {name} (detector {found_by}, best score {best:.2f}); check the box")
+            raise LandmarkError(f"no face found in the box {where} of {name} ({found_by}, best score {best:.2f}); check the box")
         return faces[0]
+    faces, best = _everywhere(picture, detector)
     if not faces:
         raise LandmarkError(
-            f"no face found in {name} (detector {found_by}, best score {best:.2f}); try a picture where the face is upright, lit and larger"
+            f"no face found in {name} ({found_by}, best score {best:.2f}); try a picture where the face is upright, lit and larger"
         )
     if len(faces) > 1 and faces[0].width < CLEARLY_LARGER * faces[1].width:
         alike = sum(faces[0].width < CLEARLY_LARGER * f.width for f in faces)
-        raise LandmarkError(f"{alike} faces of about the same size in {name} (detector {found_by}); crop the picture to one of them")
+        raise LandmarkError(f"{alike} faces of about the same size in {name} ({found_by}); crop the picture to one of them")
     return faces[0]
 
 
-def _search(
-    picture: NDArray, detector: str | Detector, box: tuple[float, float, float, float] | None = None
-) -> tuple[list[FoundFace], float, str]:
-    """Faces, the best score, the detector's name: all faces, the largest first, or those about a box, the nearest first."""
+def _opened(detector: str | Detector) -> Detector:
+    return open_detector(detector) if isinstance(detector, str) else detector
+
+
+def _checked(picture: NDArray) -> NDArray:
+    """(H,W,3) uint8, in one piece; ShapeError for what is no picture."""
     picture = np.asarray(picture)
     if picture.ndim == 2:
         picture = np.repeat(picture[..., None], 3, axis=2)
     if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8 or 0 in picture.shape:
         raise ShapeError(f"a picture must be (H, W, 3) or (H, W) uint8, got {picture.shape} {picture.dtype}")
-    detector = open_detector(detector) if isinstance(detector, str) else detector
-    if box is None:
-        faces, best = detector(np.ascontiguousarray(picture))
-        return sorted(faces, key=lambda f: -f.width), best, detector.name
+    return np.ascontiguousarray(picture)
+
+
+def _everywhere(picture: NDArray, detector: Detector) -> tuple[list[FoundFace], float]:
+    """All faces, the largest first, and the best score."""
+    faces, best = detector(_checked(picture))
+    return sorted(faces, key=lambda f: -f.width), best
+
+
+def _about(picture: NDArray, detector: Detector, box: tuple[float, float, float, float]) -> tuple[list[FoundFace], float]:
+    """The faces whose middle lies in a box, the nearest to its middle first, and the best score in a close-up of it."""
     corners = np.array(box, np.float64).reshape(2, 2)  # left top, right bottom
     if not np.isfinite(corners).all() or (corners[0] >= corners[1]).any():
         raise ShapeError(f"a face's box must be left, top, right, bottom, finite and of some area, got {box}")
     middle, reach = corners.mean(0), (corners[1] - corners[0]).max() / 2
-    crop, scale, left, top = _close_up(picture, (*(middle - reach), *(middle + reach)))  # square: its size in pixels is bounded
+    crop, scale, left, top = _close_up(_checked(picture), (*(middle - reach), *(middle + reach)))  # square: its size in pixels is bounded
     faces, best = detector(np.ascontiguousarray(crop))
     found: list[tuple[float, FoundFace]] = []
     for face in faces:
@@ -327,4 +339,4 @@ def _search(
         if (corners[0] <= centre).all() and (centre <= corners[1]).all():
             moved = FoundFace(_to_picture(face.landmarks, scale, left, top), tuple(edges.ravel().tolist()), face.score)
             found.append((float(np.hypot(*(centre - middle))), moved))
-    return [face for _, face in sorted(found, key=lambda pair: pair[0])], best, detector.name
+    return [face for _, face in sorted(found, key=lambda pair: pair[0])], best

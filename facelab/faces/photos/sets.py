@@ -28,15 +28,16 @@ def prepare_set(
     shots: Callable[[argparse.Namespace], Iterable[Shot]],
     arguments: Sequence[str] | None = None,
     protocol: Callable[[argparse.Namespace, Mapping[str, str]], str] | None = None,
+    aside: Sequence[str] = (),
 ) -> int:
     """Run a data set's script: parse, list the shots, prepare them; 0 on success, 1 without one result, 2 for a mistake in the call.
 
     Where a set comes with a protocol, ``protocol`` writes it beside metadata.csv: it is given, for the key of every shot that gave a face,
-    the name of its file in the prepared folder, and returns what to say of it.
+    the name of its file in the prepared folder, and returns what to say of it. ``aside``: the script's own options that do not decide
+    what is prepared; with any other a second run in the same folder must agree.
     """
     options = parser.parse_args(arguments)
-    elsewhere = ("out", "detector", "download")  # what does not decide what is prepared
-    settings = {name: str(value) for name, value in vars(options).items() if name not in elsewhere}
+    settings = {name: str(value) for name, value in vars(options).items() if name not in ("out", "detector", *aside)}
     try:
         if not options.source.is_dir():
             raise AssetError(f"{options.source} is not a folder: give the data set's own")

@@ -25,6 +25,7 @@ from facelab.core import AssetError, LandmarkError, ShapeError
 SEARCH_SIDE = 1000  # pixels: the longest side of the picture in which faces are searched; landmarks use the full picture
 CLOSE_UP_SIDE = 320  # pixels: the width of a face in the close-up in which its landmarks are found
 CLEARLY_LARGER = 1.5  # a face this many times as wide as the next is the one that the picture shows
+DOUBTFUL = 0.25  # what scores less than this share of the best is a pattern that looks a little like a face, and no rival to it
 
 
 @dataclass(frozen=True, eq=False)
@@ -275,6 +276,8 @@ def find_face(
 ) -> FoundFace:
     """The one face that a picture shows: its only face, or one that is clearly larger than all others (1.5 times as wide).
 
+    Findings that score less than a quarter of the best one are left out: dlib sees a second, faint face in the astronaut's suit.
+
     Args:
         picture: (H, W, 3) or (H, W) uint8.
         detector: a name for ``open_detector``, or what it returned.
@@ -298,6 +301,8 @@ def find_face(
         raise LandmarkError(
             f"no face found in {name} ({found_by}, best score {best:.2f}); try a picture where the face is upright, lit and larger"
         )
+    sure = DOUBTFUL * max(face.score for face in faces)
+    faces = [face for face in faces if face.score >= sure]
     if len(faces) > 1 and faces[0].width < CLEARLY_LARGER * faces[1].width:
         alike = sum(faces[0].width < CLEARLY_LARGER * f.width for f in faces)
         raise LandmarkError(f"{alike} faces of about the same size in {name} ({found_by}); crop the picture to one of them")

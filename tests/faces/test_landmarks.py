@@ -1,5 +1,6 @@
 """Landmark detectors: agreement with other people's points, equivariance, which detector is chosen and why, and bad inputs."""
 import importlib.util
+import io
 import shutil
 import time
 import urllib.request
@@ -126,6 +127,16 @@ def test_no_face_and_several_faces_are_named(portrait):
     faces = find_landmarks(uneven, detector)
     assert len(faces) == 2 and faces[0].width > 1.5 * faces[1].width
     assert find_face(uneven, detector).box == faces[0].box
+
+
+@needs_dlib
+def test_a_faint_second_finding_is_no_rival():
+    buffer = io.BytesIO()
+    Image.fromarray(skimage.data.astronaut()).save(buffer, "JPEG", quality=75)
+    picture = np.asarray(Image.open(buffer))
+    faces = find_landmarks(picture, "dlib")
+    assert len(faces) == 2 and faces[0].score < 0.2 < faces[1].score, "the suit's, larger, and the astronaut's"
+    assert find_face(picture, "dlib").box == faces[1].box
 
 
 @needs_dlib

@@ -21,7 +21,18 @@ from PIL import Image
 from facelab.core import AssetError, LandmarkError, MissingTruthError, PictureError, ShapeError, assets_folder
 from facelab.faces import EXPRESSIONS
 from facelab.faces.landmarks import FoundFace
-from facelab.faces.photos import Photos, align_face, align_points, prepare, prepare_folder, prepare_picture, read, read_picture
+from facelab.faces.photos import (
+    Photos,
+    align_face,
+    align_points,
+    comment_of,
+    frame_face,
+    prepare,
+    prepare_folder,
+    prepare_picture,
+    read,
+    read_picture,
+)
 from facelab.geometry.boundary import boundary_map
 
 needs_dlib = pytest.mark.skipif(importlib.util.find_spec("dlib") is None, reason="needs the [offline] extra")
@@ -132,6 +143,31 @@ def test_one_picture_becomes_a_batch():
         batch.require("pose")
     with pytest.raises(LandmarkError):
         prepare_picture(np.zeros((64, 64), np.uint8), detector="dlib")
+
+
+def test_a_face_too_small_to_be_of_use_is_named():
+    picture = np.zeros((640, 640, 3), np.uint8)  # the pointing detector sees 20 pixels a centimetre, 300 across the jaw
+    assert frame_face(picture, 800, Pointing())[1].zoom == pytest.approx(800 / 30 / 20, rel=1e-3)
+    with pytest.raises(LandmarkError, match=r"me\.jpg is 300 pixels wide, too small: .* enlarged 2\.0 times; .* least 400 wide"):
+        frame_face(picture, 1200, Pointing(), name="me.jpg")
+    with pytest.raises(LandmarkError, match="too small"):
+        prepare_picture(picture, 1200, Pointing())
+
+
+def test_an_open_file_is_read_like_its_path(tmp_path):
+    save(PORTRAIT, tmp_path / "face.png")
+    assert np.array_equal(read_picture(io.BytesIO((tmp_path / "face.png").read_bytes())), read_picture(tmp_path / "face.png"))
+
+
+def test_what_a_file_says_of_itself(tmp_path):
+    save(PORTRAIT, tmp_path / "plain.jpg")
+    save(PORTRAIT, tmp_path / "told.jpg", comment="déjà vu")
+    (tmp_path / "half.png").write_bytes(encoded(PORTRAIT, "PNG")[:20])
+    (tmp_path / "noise.mp4").write_bytes(b"noise")
+    assert comment_of(tmp_path / "plain.jpg") == "" and comment_of(tmp_path / "told.jpg") == "déjà vu"
+    for name in ("half.png", "noise.mp4", "gone.gif"):
+        with pytest.raises(PictureError, match=name):
+            comment_of(tmp_path / name)
 
 
 # -------------------------------------------------------------------------------------------------------------- hostile inputs

@@ -13,12 +13,13 @@ from tqdm.auto import tqdm
 
 from facelab.core import LandmarkError, PictureError, ShapeError
 from facelab.faces.batch import FaceBatch
-from facelab.faces.landmarks import Detector, find_face, open_detector
+from facelab.faces.landmarks import Detector, FoundFace, find_face, open_detector
 from facelab.faces.photos.read import VIDEO_SUFFIXES, frames
 
 FRAME = 30.0  # centimetres that an aligned picture spans: the whole head, hair and a margin, as in FaceWorld's pictures
 ORIGIN = (0.5, 0.485)  # where the middle of the head, at the height of the eyes, lands, over the picture's side
 EYES, EYES_TO_NOSE = 6.25, 4.4  # centimetres between the eyes' centres, and from between them down to the nose's base, in a mean adult
+LARGEST_ZOOM = 1.5  # a single picture whose face would be enlarged by more is refused: blur in, blur out
 SPAN = 0.75  # the share of the side that the landmarks of a thing without eyes take: a margin for fingertips, wrists, ears
 
 
@@ -154,6 +155,27 @@ def to_batch(picture: NDArray) -> Tensor:
     return torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None].float() / 127.5 - 1
 
 
+def frame_face(
+    picture: NDArray, size: int, detector: str | Detector = "auto", *, name: str = "the picture"
+) -> tuple[FoundFace, AlignedFace]:
+    """The one face that a picture shows: where it was found, and how it looks in facelab's framing.
+
+    Args: as :func:`prepare_picture`; ``name`` is what an error calls the picture.
+    Raises: LandmarkError: no face, several of the same size, or one so small that it would be enlarged more than ``LARGEST_ZOOM`` times.
+        ShapeError, AssetError: as :func:`prepare_picture`.
+    """
+    found = find_face(picture, detector, name=name)
+    picture = np.asarray(picture)
+    aligned = align_face(picture if picture.ndim == 3 else np.repeat(picture[..., None], 3, axis=2), found.landmarks, size)
+    if aligned.zoom > LARGEST_ZOOM:
+        enough = int(np.ceil(found.width * aligned.zoom / LARGEST_ZOOM))
+        raise LandmarkError(
+            f"the face in {name} is {found.width:.0f} pixels wide, too small: at {size} pixels it would be enlarged {aligned.zoom:.1f} "
+            f"times; take a picture in which it is at least {enough} wide"
+        )
+    return found, aligned
+
+
 def prepare_picture(picture: NDArray, size: int = 256, detector: str | Detector = "auto") -> FaceBatch:
     """One picture through the same steps as a prepared folder: find its face, align it.
 
@@ -166,9 +188,8 @@ def prepare_picture(picture: NDArray, size: int = 256, detector: str | Detector 
         A batch of one that knows image and landmarks.
 
     Raises:
-        LandmarkError: no face, or several of the same size. ShapeError: no such picture. AssetError: no detector can be had.
+        LandmarkError: no face, several of the same size, or too small a one (:func:`frame_face`). ShapeError: no such picture.
+        AssetError: no detector can be had.
     """
-    face = find_face(picture, detector)
-    picture = np.asarray(picture)
-    aligned = align_face(picture if picture.ndim == 3 else np.repeat(picture[..., None], 3, axis=2), face.landmarks, size)
+    _, aligned = frame_face(picture, size, detector)
     return FaceBatch(image=to_batch(aligned.picture), landmarks=torch.from_numpy(aligned.landmarks)[None])

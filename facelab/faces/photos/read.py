@@ -4,7 +4,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +18,8 @@ VIDEO_SUFFIXES = {".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg
 VIDEO_FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,flv,asf,mpeg,mpegts,mpegvideo"  # no playlist that names other files
 
 
-def read_picture(path: str | Path) -> NDArray:
-    """A picture file as (H, W, 3) uint8 RGB, upright by its EXIF orientation; of an animation, the first frame.
+def read_picture(path: str | Path | BinaryIO) -> NDArray:
+    """A picture file as (H, W, 3) uint8 RGB, upright by its EXIF orientation; of an animation, the first frame. ``path``: or its open file.
 
     16 bits are reduced to 8, transparency is laid over white, and colour profiles are not applied.
 
@@ -77,6 +77,30 @@ def frame_rate(path: str | Path) -> float:
             return float(video.streams.video[0].average_rate or 25)
     except (av.FFmpegError, ValueError, OSError, IndexError) as error:
         raise PictureError(f"{path} cannot be read as a video: {error}") from error
+
+
+def comment_of(path: str | Path) -> str:
+    """What a picture or video file says of itself, in the comment of its metadata; "" where there is none.
+
+    It is a PNG's text "Comment", the comment segment of a JPEG, a GIF's comment, the tag "comment" of a video.
+    Raises PictureError for a file that is neither, or damaged.
+    """
+    if Path(path).suffix.lower() in VIDEO_SUFFIXES:
+        import av
+
+        try:
+            with _video(path) as video:
+                return video.metadata.get("comment", "")
+        except (av.FFmpegError, ValueError, OSError) as error:
+            raise PictureError(f"{path} cannot be read as a video: {error}") from error
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(path, formats=PICTURE_FORMATS) as image:
+                said = image.info.get("comment") or image.info.get("Comment") or ""
+    except Exception as error:  # as in read_picture
+        raise PictureError(f"{path} cannot be read as a picture: {error}") from error
+    return said.decode("utf-8", "replace") if isinstance(said, bytes) else str(said)
 
 
 def frames(path: Path, every: int) -> Iterator[tuple[str, NDArray]]:

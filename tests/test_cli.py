@@ -164,6 +164,7 @@ def test_a_photograph_follows_a_video(tmp_path, capsys, monkeypatch):
     from facelab.blocks.regressor import Config as RegressorConfig
     from facelab.blocks.regressor import Regressor
     from facelab.faces import FaceWorld
+    from facelab.faces.photos import comment_of
     from facelab.papers import f3a_gan
     from facelab.show import film
 
@@ -182,6 +183,7 @@ def test_a_photograph_follows_a_video(tmp_path, capsys, monkeypatch):
     assert main(call) == 0
     with Image.open(tmp_path / "out.gif") as picture:
         assert picture.n_frames == 3 and picture.size == (64, 32)
+    assert comment_of(out) == "made with facelab"
     assert capsys.readouterr().out.splitlines()[-1] == out and asked == [(1, 3, ("identity", "camera"))]
     wrongs = {
         "gif or .mp4": ["animate", photo, driver, "out.avi"], "hat": [*call, "--keep", "hat"], "every": [*call, "--every", "0"],

@@ -15,6 +15,8 @@ import urllib.request
 
 import nbformat
 import pytest
+import skimage.data
+from PIL import Image
 
 from facelab.course import NOTEBOOKS
 from facelab.doctor import browser
@@ -54,6 +56,16 @@ show.ExpressionEditor(model, faces.image[:1]).view
 """
 QUIZ = """
 show.Quiz({"real": faces.image[:3], "made": faces.image[3:]}, each=2).view
+"""
+UPLOAD = """
+import facelab
+from facelab import show
+from facelab.faces import FaceWorld
+
+model = facelab.load("fvae")
+editor = show.ExpressionEditor(model, FaceWorld(0).sample(1, size=model.config.size, yaw=(-8, 8)).image)
+upload = show.PhotoUpload(model.config.size, lambda face: editor.open(face.image), "dlib")
+upload.view
 """
 PIXELS = "async image => Array.from(new Uint8Array(await (await fetch(image.src)).arrayBuffer())).join()"
 
@@ -244,3 +256,38 @@ def test_an_expression_is_put_on_and_a_quiz_is_answered(chromium, tmp_path):
             expect(quiz).to_contain_text(f"{4 - left} to go")
             quiz.get_by_role("button", name=answer, exact=True).click()
         expect(quiz).to_contain_text("Thank you")
+
+
+@pytest.mark.timeout(900)
+def test_a_photograph_is_uploaded_and_edited(chromium, tmp_path):
+    from playwright.sync_api import expect
+
+    pytest.importorskip("dlib", reason="needs the [offline] extra")
+    (tmp_path / "notes.jpg").write_text("no picture")
+    Image.fromarray(skimage.data.astronaut()).save(tmp_path / "me.jpg")
+    folder = tmp_path / "notebooks"
+    notebook_of(folder, "upload.ipynb", UPLOAD, "editor.view")
+    with opened(chromium, folder, tmp_path, "upload.ipynb") as page:
+        upload, editor = page.locator(".facelab-upload").first, page.locator(".facelab-expression").first
+        upload.wait_for(timeout=30_000)
+        button = upload.get_by_role("button", name="photograph")
+        expect(button, "nobody has said yet that the picture may be used").to_be_disabled()
+        upload.get_by_label("This is my face, or its owner agrees").check()
+
+        def choose(name):
+            with page.expect_file_chooser() as chooser:
+                button.click()
+            chooser.value.set_files(tmp_path / name)
+
+        choose("notes.jpg")
+        expect(upload).to_contain_text("Not used. notes.jpg: not a picture", timeout=30_000)
+        expect(upload.locator("img")).not_to_be_visible()
+        with redrawn(editor):
+            choose("me.jpg")
+        expect(upload).to_contain_text("pixels wide in me.jpg")
+        expect(upload.locator("img")).to_be_visible()
+        with redrawn(upload):
+            Image.fromarray(skimage.data.astronaut()[:300, :400]).save(tmp_path / "me.jpg")
+            choose("me.jpg")  # the same name again
+        with redrawn(editor):
+            pull(editor, "surprise")

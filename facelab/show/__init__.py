@@ -1,5 +1,5 @@
 """What the notebooks show: pictures that stand still and widgets that move; display only, the methods are derived in the notebooks."""
-from facelab.show.film import film
+from facelab.show.film import film, save_picture
 from facelab.show.pictures import begin, clay, flow_colours, histograms, house, overlay, projection, sheet, tint, to_pixels
 from facelab.show.widgets import (
     Animator,
@@ -8,12 +8,14 @@ from facelab.show.widgets import (
     HistogramExplorer,
     LatentExplorer,
     LiveCurves,
+    PhotoUpload,
     PriorExplorer,
     Puppet,
     Quiz,
 )
 
 __all__ = [
-    "Animator", "ClusterExplorer", "ExpressionEditor", "HistogramExplorer", "LatentExplorer", "LiveCurves", "PriorExplorer", "Puppet",
-    "Quiz", "begin", "clay", "film", "flow_colours", "histograms", "house", "overlay", "projection", "sheet", "tint", "to_pixels",
+    "Animator", "ClusterExplorer", "ExpressionEditor", "HistogramExplorer", "LatentExplorer", "LiveCurves", "PhotoUpload",
+    "PriorExplorer", "Puppet", "Quiz", "begin", "clay", "film", "flow_colours", "histograms", "house", "overlay", "projection",
+    "save_picture", "sheet", "tint", "to_pixels",
 ]  # fmt: skip

@@ -58,6 +58,21 @@ def test_kept_states_become_a_film(animator, tmp_path):
         assert picture.n_frames == 2 * 3 + 1, "through both, and it stays there"
 
 
+def test_another_photograph_is_opened(animator, tmp_path):
+    animator.sliders["yaw"].value = 20
+    before, _ = animator._picture.value, animator._keep(None)
+    other = FaceWorld(3).sample(1, size=32, start=5, yaw=(-5, 5))
+    animator.open(other.image, Parameters.of(other))
+    assert animator._picture.value != before and animator.sliders["yaw"].value == 20
+    assert animator.kept == [] and animator.draw().shape == (192, 3 * 192, 3), "states of another face are dropped; no truth, no panel"
+    animator._keep(None)
+    mine = tmp_path / "mine.gif"
+    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(mine)
+    animator.file.value = str(mine)
+    animator._write(None)
+    assert "not made with facelab" in animator.said.value
+
+
 def test_a_model_without_flow_has_no_animator():
     with pytest.raises(ClipError, match="landmarks"):
         show.Animator(Model(Config(size=32, width=2, start=32, condition="landmarks", align=False)), torch.zeros(1, 3, 32, 32))

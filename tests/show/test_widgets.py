@@ -10,6 +10,7 @@ from facelab import show
 from facelab.core import ShapeError
 from facelab.evaluation import RatingError
 from facelab.faces import FaceWorld
+from facelab.faces.photos import comment_of
 from facelab.geometry import boundary_map
 from facelab.papers import fvae
 from facelab.show import ClusterExplorer, HistogramExplorer, LatentExplorer, LiveCurves, PriorExplorer, Puppet
@@ -341,6 +342,20 @@ def test_the_editor_refuses_what_it_cannot_do(editor):
         editor.open(torch.zeros(1, 3, 64, 64))
     with pytest.raises(fvae.PairError, match="call remember"):
         show.ExpressionEditor(fvae.Model(fvae.Config(size=32, width=0.125)).eval(), torch.zeros(1, 3, 32, 32))
+
+
+def test_the_editor_saves_the_edit_and_says_what_it_cannot(editor, tmp_path):
+    save = editor.view.children[2].children[0]
+    editor.file.value = str(tmp_path / "edit.png")
+    editor.sliders["smile"].value = 1.5
+    save.click()
+    assert editor.said.value == f"written: {tmp_path / 'edit.png'}" and comment_of(tmp_path / "edit.png") == "made with facelab"
+    code = editor.model.encode(editor.image)[0] + 1.5 * editor.model.direction("smile", "neutral")
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "edit.png")), to_pixels(editor.model.decode(editor.image, code)[0]))
+    for name, message in (("edit.bmp", ".png or .jpg"), ("", ".png or .jpg"), ("edit.png/x.png", "edit.png")):
+        editor.file.value = str(tmp_path / name)
+        save.click()
+        assert message in editor.said.value
 
 
 # ---------------------------------------------------------------------------------------------------- quiz

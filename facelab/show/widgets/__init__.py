@@ -8,8 +8,9 @@ from facelab.show.widgets.levels import HistogramExplorer
 from facelab.show.widgets.priors import PriorExplorer
 from facelab.show.widgets.puppet import Puppet
 from facelab.show.widgets.quiz import Quiz
+from facelab.show.widgets.upload import PhotoUpload
 
 __all__ = [
-    "Animator", "ClusterExplorer", "ExpressionEditor", "HistogramExplorer", "LatentExplorer", "LiveCurves", "PriorExplorer", "Puppet",
-    "Quiz",
+    "Animator", "ClusterExplorer", "ExpressionEditor", "HistogramExplorer", "LatentExplorer", "LiveCurves", "PhotoUpload",
+    "PriorExplorer", "Puppet", "Quiz",
 ]  # fmt: skip

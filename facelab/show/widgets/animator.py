@@ -41,8 +41,7 @@ class Animator:
     def __init__(self, model: Any, source: Tensor, shape: Parameters | None = None, truth: Callable[[Parameters], Tensor] | None = None):
         if model.config.condition != "flow":
             raise ClipError(f"this model is driven by {model.config.condition}: an animator draws facial flow")
-        self.model, self.source, self.truth = model, source, truth
-        self.shape = model.fit_shape(source) if shape is None else shape
+        self.model = model
         self.names = model.morphable.expression_names
         self.sliders = {name: string(name, -limit, limit, 1) for name, limit in POSE.items()}
         self.sliders |= {name: string(name, -0.5, 1, 0.05) for name in self.names}
@@ -60,6 +59,14 @@ class Animator:
         self.view.add_class("facelab-animator")
         for slider in self.sliders.values():
             slider.observe(self._redraw, "value")
+        self.open(source, shape, truth)
+
+    def open(self, source: Tensor, shape: Parameters | None = None, truth: Callable[[Parameters], Tensor] | None = None) -> None:
+        """Another photograph, arguments as for the widget itself; the sliders stay, the kept states, another face's, are dropped."""
+        self.shape = self.model.fit_shape(source) if shape is None else shape
+        self.source, self.truth = source, truth
+        self.kept.clear()
+        self.said.value = ""
         self._redraw()
 
     def state(self, **amounts: float) -> Parameters:
@@ -110,5 +117,5 @@ class Animator:
         try:
             self.said.value = "filming …"
             self.said.value = f"written: {self.film(self.file.value)}"
-        except FacelabError as error:
+        except (FacelabError, OSError) as error:  # a folder that may not be written to, a full disk
             self.said.value = str(error)

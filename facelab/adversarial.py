@@ -5,6 +5,9 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
+
+from facelab.core import Reading
 
 
 def wasserstein_generator(real: Tensor, fake: Tensor) -> Tensor:
@@ -39,3 +42,69 @@ def gradient_penalty(critic: Callable[[Tensor], Tensor], real: Tensor, fake: Ten
     answers = critic(between).float().reshape(len(between), -1).mean(dim=1)
     (slope,) = torch.autograd.grad(answers.sum(), between, create_graph=True)
     return (slope.flatten(1).norm(dim=1) - 1).square().mean()
+
+
+def r1_penalty(discriminator: Callable[[Tensor], Tensor], real: Tensor) -> Tensor:
+    r"""How steep the discriminator is where the real ones are, :math:`\overline{\lVert \nabla_x D(x) \rVert_2^2}`: a slope there helps
+    nobody once made ones are right, and without a price on it the two players circle.
+
+    Args: ``real`` (N,…), each answered by one number or several, which are averaged. Returns (); its usual weight is gamma / 2.
+    Source: Mescheder, Geiger and Nowozin 2018 ("Which training methods for GANs do actually converge?"), Eq. 9.
+    """
+    real = real.detach().float().requires_grad_()
+    answers = discriminator(real).float().reshape(len(real), -1).mean(dim=1)
+    (slope,) = torch.autograd.grad(answers.sum(), real, create_graph=True)
+    return slope.flatten(1).square().sum(dim=1).mean()
+
+
+def energy(logits: Tensor) -> Tensor:
+    r""":math:`\varphi = -\overline{\log D}`, :math:`D = \sigma(l)`: small where the discriminator says "real".
+
+    What it minimises over real ones, and what a generator minimises over its own: the non-saturating loss.
+
+    Args: ``logits`` l, the discriminator's answers before the sigmoid, any shape. Returns () nats.
+    Source: FaceFeat-GAN Eqs. 9 and 10; Goodfellow et al. 2014 ("Generative adversarial nets").
+    """
+    return F.softplus(-logits.float()).mean()
+
+
+def rejection(logits: Tensor, *, reading: Reading = Reading.fixed) -> Tensor:
+    r"""What a discriminator minimises over made ones, the second half of its loss:
+
+    .. math:: -\overline{\log (1 - D)} \ge 0 \quad (\text{fixed}), \qquad -\varphi = \overline{\log D} \quad (\text{literal})
+
+    so that Eq. 2 is ``energy(D(real)) + rejection(D(made))``, and Eq. 4 has it twice, weighted.
+
+    Args:
+        logits: as in :func:`energy`, of made ones.
+        reading: ``literal`` is Eqs. 2 and 4 as printed. It has no lower bound: for each 1 that a logit falls, it falls by nearly 1,
+            however low the logit is already, and the discriminator never has enough (SPECS D1). Clamp the logits, or penalise.
+
+    Returns: () nats.
+    Source: FaceFeat-GAN Eqs. 2 and 4, which inherit their form from BEGAN's (:func:`began_discriminator`), whose energies are not logs.
+    """
+    if reading is Reading.literal:
+        return -energy(logits)
+    return energy(-logits)
+
+
+def began_discriminator(real: Tensor, fake: Tensor, k: float) -> Tensor:
+    r""":math:`\overline{L(x)} - k_t\, \overline{L(\hat x)}`, L >= 0 the error with which the discriminator, an autoencoder, gives x back.
+
+    The generator minimises :math:`\overline{L(\hat x)}`. As unbounded as the literal :func:`rejection` while k stays: see
+    :func:`began_balance`.
+
+    Args: errors of real and of made ones, any shape. Returns ().
+    Source: Berthelot, Schumm and Metz 2017 ("BEGAN"), section 3.4.
+    """
+    return real.float().mean() - k * fake.float().mean()
+
+
+def began_balance(k: float, real: float, fake: float, *, gamma: float = 0.5, rate: float = 0.001) -> float:
+    r""":math:`k_{t+1} = \mathrm{clip}(k_t + \lambda_k (\gamma L(x) - L(\hat x)), 0, 1)`: the push on made ones weakens while their error
+    exceeds :math:`\gamma` times the real ones', and ends at 0.
+
+    Args: ``real``, ``fake`` the two mean errors; ``gamma`` their wanted ratio, "diversity", in [0, 1]; ``rate`` lambda_k.
+    Source: BEGAN, section 3.4; k begins at 0.
+    """
+    return min(1.0, max(0.0, k + rate * (gamma * real - fake)))

@@ -29,10 +29,21 @@ from facelab.evaluation.motion import (
 )
 from facelab.evaluation.ratings import RatingError, contests, fool_rate, trueskill, wilson
 from facelab.evaluation.records import write_metrics
+from facelab.evaluation.verification import (
+    Verification,
+    feature_variance,
+    identification,
+    real_or_made,
+    templates,
+    true_accept_rate,
+    verification_accuracy,
+)
 
 __all__ = [
-    "DlibIdentity", "Extractor", "InceptionScore", "Judge", "Levels", "Probe", "RatingError", "Verdict", "activation_agreement", "averages",
-    "contests", "diversity", "face_features", "fool_rate", "frechet", "frechet_distance", "gradient_energy", "histogram_entropy",
-    "identity_similarity", "inception", "inception_score", "inter_ocular", "judge", "landmark_error", "landmark_mae", "linear_probe",
-    "mae", "mobilenet_v2", "mse", "paired_difference", "pose_rmse", "psnr", "reenactment", "ssim", "trueskill", "wilson", "write_metrics",
+    "DlibIdentity", "Extractor", "InceptionScore", "Judge", "Levels", "Probe", "RatingError", "Verdict", "Verification",
+    "activation_agreement", "averages", "contests", "diversity", "face_features", "feature_variance", "fool_rate", "frechet",
+    "frechet_distance", "gradient_energy", "histogram_entropy", "identification", "identity_similarity", "inception", "inception_score",
+    "inter_ocular", "judge", "landmark_error", "landmark_mae", "linear_probe", "mae", "mobilenet_v2", "mse", "paired_difference",
+    "pose_rmse", "psnr", "real_or_made", "reenactment", "ssim", "templates", "true_accept_rate", "trueskill", "verification_accuracy",
+    "wilson", "write_metrics",
 ]  # fmt: skip

@@ -5,9 +5,11 @@ from facelab.show.widgets import (
     Animator,
     ClusterExplorer,
     ExpressionEditor,
+    GameStepper,
     HistogramExplorer,
     LatentExplorer,
     LiveCurves,
+    NoiseExplorer,
     PhotoUpload,
     PriorExplorer,
     Puppet,
@@ -15,7 +17,7 @@ from facelab.show.widgets import (
 )
 
 __all__ = [
-    "Animator", "ClusterExplorer", "ExpressionEditor", "HistogramExplorer", "LatentExplorer", "LiveCurves", "PhotoUpload",
-    "PriorExplorer", "Puppet", "Quiz", "begin", "clay", "film", "flow_colours", "histograms", "house", "overlay", "projection",
-    "save_picture", "sheet", "tint", "to_pixels",
+    "Animator", "ClusterExplorer", "ExpressionEditor", "GameStepper", "HistogramExplorer", "LatentExplorer", "LiveCurves",
+    "NoiseExplorer", "PhotoUpload", "PriorExplorer", "Puppet", "Quiz", "begin", "clay", "film", "flow_colours", "histograms", "house",
+    "overlay", "projection", "save_picture", "sheet", "tint", "to_pixels",
 ]  # fmt: skip

@@ -116,9 +116,9 @@ class GameStepper:
             x, y = point(place)
             pen.ellipse([x - radius, y - radius, x + radius, y + radius], fill=colour)
         theta, psi = path[-1]
-        pen.text((shift + 40, 30), f"round {len(path) - 1}: θ {theta:.2f}, ψ {psi:.2f}", fill=INK, font=font)
-        pen.text((2 * shift - 40, shift / 2 + 10), "θ", fill=INK, font=font, anchor="rt")
-        pen.text((shift + shift / 2 + 12, 70), "ψ", fill=INK, font=font)
+        pen.text((shift + 40, 30), f"round {len(path) - 1}: theta {theta:.2f}, psi {psi:.2f}", fill=INK, font=font)
+        pen.text((2 * shift - 40, shift / 2 + 10), "theta", fill=INK, font=font, anchor="rt")
+        pen.text((shift + shift / 2 + 12, 70), "psi", fill=INK, font=font)
 
     def _go_on(self, rounds: int) -> None:
         if rounds:

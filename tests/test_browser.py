@@ -67,6 +67,14 @@ editor = show.ExpressionEditor(model, FaceWorld(0).sample(1, size=model.config.s
 upload = show.PhotoUpload(model.config.size, lambda face: editor.open(face.image), "dlib")
 upload.view
 """
+ANIMATOR = """
+import facelab
+from facelab import show
+from facelab.faces import FaceWorld
+
+model = facelab.load("f3a_gan")
+show.Animator(model, FaceWorld(0).sample(1, size=model.config.size, yaw=(-8, 8)).image).view
+"""
 PIXELS = "async image => Array.from(new Uint8Array(await (await fetch(image.src)).arrayBuffer())).join()"
 
 
@@ -291,3 +299,22 @@ def test_a_photograph_is_uploaded_and_edited(chromium, tmp_path):
             choose("me.jpg")  # the same name again
         with redrawn(editor):
             pull(editor, "surprise")
+
+
+@pytest.mark.timeout(900)
+def test_a_photograph_is_turned_and_filmed(chromium, tmp_path):
+    from playwright.sync_api import expect
+
+    folder = tmp_path / "notebooks"
+    notebook_of(folder, "animator.ipynb", ANIMATOR)
+    with opened(chromium, folder, tmp_path, "animator.ipynb") as page:
+        animator = page.locator(".facelab-animator").first
+        animator.wait_for(timeout=30_000)
+        for label in ("yaw", "jaw_open"):
+            with redrawn(animator):
+                pull(animator, label)
+        animator.get_by_role("button", name="keep", exact=True).click()
+        expect(animator).to_contain_text("1 kept")
+        animator.get_by_role("button", name="film", exact=True).click()
+        expect(animator).to_contain_text("written: face.gif", timeout=60_000)
+    assert (folder / "face.gif").stat().st_size > 10_000

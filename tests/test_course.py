@@ -124,8 +124,8 @@ def test_mistakes_have_names(tmp_path):
     path.write_text("{")
     with pytest.raises(course.CourseError, match="not a readable notebook"):
         next(course.run([path], tmp_path / "out"))
-    with pytest.raises(AssetError, match="no trained weights for 'f3a_gan'.*af_vae"):
-        facelab.load("f3a_gan")
+    with pytest.raises(AssetError, match="no trained weights for 'mona_lisa'.*af_vae"):
+        facelab.load("mona_lisa")
 
 
 # --- the book ------------------------------------------------------------------------------------------------------------------

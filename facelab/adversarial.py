@@ -38,10 +38,16 @@ def gradient_penalty(critic: Callable[[Tensor], Tensor], real: Tensor, fake: Ten
     Args: ``real``, ``fake`` (N,…) pictures; ``mix`` u, (N,1,…), uniform in [0, 1). Returns ().
     Source: Gulrajani et al. 2017 ("Improved Training of Wasserstein GANs"), Eq. 3; the papers here do not say how their critics are held.
     """
-    between = torch.lerp(fake.detach().float(), real.float(), mix).requires_grad_()
-    answers = critic(between).float().reshape(len(between), -1).mean(dim=1)
-    (slope,) = torch.autograd.grad(answers.sum(), between, create_graph=True)
-    return (slope.flatten(1).norm(dim=1) - 1).square().mean()
+    between = torch.lerp(fake.float(), real.float(), mix)
+    return (_slope(critic, between).norm(dim=1) - 1).square().mean()
+
+
+def _slope(critic: Callable[[Tensor], Tensor], at: Tensor) -> Tensor:
+    """(N,D), differentiable: the gradient of each one's answer, or of the mean of its answers, where it is."""
+    at = at.detach().float().requires_grad_()
+    answers = critic(at).float().reshape(len(at), -1).mean(dim=1)
+    (slope,) = torch.autograd.grad(answers.sum(), at, create_graph=True)
+    return slope.flatten(1)
 
 
 def r1_penalty(discriminator: Callable[[Tensor], Tensor], real: Tensor) -> Tensor:
@@ -51,10 +57,7 @@ def r1_penalty(discriminator: Callable[[Tensor], Tensor], real: Tensor) -> Tenso
     Args: ``real`` (N,…), each answered by one number or several, which are averaged. Returns (); its usual weight is gamma / 2.
     Source: Mescheder, Geiger and Nowozin 2018 ("Which training methods for GANs do actually converge?"), Eq. 9.
     """
-    real = real.detach().float().requires_grad_()
-    answers = discriminator(real).float().reshape(len(real), -1).mean(dim=1)
-    (slope,) = torch.autograd.grad(answers.sum(), real, create_graph=True)
-    return slope.flatten(1).square().sum(dim=1).mean()
+    return _slope(discriminator, real).square().sum(dim=1).mean()
 
 
 def energy(logits: Tensor) -> Tensor:

@@ -11,12 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from facelab.core import FacelabError, ShapeError
 from facelab.geometry.pose import Parameters, between
 from facelab.papers.f3a_gan import ClipError
 from facelab.show.film import film
 from facelab.show.pictures import to_pixels
-from facelab.show.widgets.parts import jpeg, resize, rows_of_three, string
+from facelab.show.widgets.parts import check_sliders, jpeg, resize, rows_of_three, string, tell_written
 
 POSE = {"yaw": 60, "pitch": 25, "roll": 20}  # degrees to either side of the source's own
 
@@ -71,9 +70,7 @@ class Animator:
 
     def state(self, **amounts: float) -> Parameters:
         """The source's 3D face, moved: ``animator.state(yaw=-20, smile=0.8)``, degrees and shares. ShapeError for an unknown name."""
-        unknown = amounts.keys() - self.sliders.keys()
-        if unknown:
-            raise ShapeError(f"no slider called {', '.join(sorted(unknown))}; there are {', '.join(self.sliders)}")
+        check_sliders(amounts, self.sliders)
         turn = torch.deg2rad(torch.tensor([[float(amounts.get(name, 0.0)) for name in POSE]]))
         change = torch.tensor([[float(amounts.get(name, 0.0)) for name in self.names]])
         return self.shape._replace(pose=self.shape.pose + turn, expression_coefficients=self.shape.expression_coefficients + change)
@@ -114,8 +111,5 @@ class Animator:
         self._redraw()
 
     def _write(self, button: widgets.Button) -> None:
-        try:
-            self.said.value = "filming …"
-            self.said.value = f"written: {self.film(self.file.value)}"
-        except (FacelabError, OSError) as error:  # a folder that may not be written to, a full disk
-            self.said.value = str(error)
+        self.said.value = "filming …"
+        tell_written(self.said, lambda: self.film(self.file.value))

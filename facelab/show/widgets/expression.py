@@ -10,12 +10,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from facelab.core import FacelabError, ShapeError
 from facelab.geometry import warp
 from facelab.show.film import save_picture
 from facelab.show.pictures import flow_colours, to_pixels
 from facelab.show.widgets.levels import chart, grey, shares
-from facelab.show.widgets.parts import jpeg, resize, string
+from facelab.show.widgets.parts import check_sliders, jpeg, resize, string, tell_written
 
 
 class ExpressionEditor:
@@ -72,9 +71,7 @@ class ExpressionEditor:
     @torch.inference_mode()
     def _edit(self, **amounts: float) -> tuple[Tensor, Tensor, Tensor]:
         """The edit (1,3,H,W), its flow and its confidence."""
-        unknown = amounts.keys() - self.sliders.keys()
-        if unknown:
-            raise ShapeError(f"no slider called {', '.join(sorted(unknown))}; there are {', '.join(self.sliders)}")
+        check_sliders(amounts, self.sliders)
         flow, sure = self._moves(self.code + sum(amount * self.directions[name] for name, amount in amounts.items()))
         return warp(self.image, flow), flow, sure
 
@@ -85,7 +82,4 @@ class ExpressionEditor:
         self._picture.value = jpeg(self.draw(**self._asked()))
 
     def _save(self, button: widgets.Button) -> None:
-        try:
-            self.said.value = f"written: {self.save(self.file.value, **self._asked())}"
-        except (FacelabError, OSError) as error:  # a folder that may not be written to, a full disk
-            self.said.value = str(error)
+        tell_written(self.said, lambda: self.save(self.file.value, **self._asked()))

@@ -14,7 +14,7 @@ from facelab.core import ShapeError
 from facelab.faces import FaceBatch
 from facelab.geometry.boundary import boundary_map
 from facelab.show.pictures import to_pixels
-from facelab.show.widgets.parts import jpeg, resize, string
+from facelab.show.widgets.parts import check_sliders, jpeg, resize, string
 from facelab.show.widgets.puppet import Puppet
 
 FAR = 3.0  # standard deviations to either side
@@ -68,9 +68,7 @@ class LatentExplorer:
         ``structure``: the number of a face, or a puppet's strings, ``{"yaw": 30, "smile": 1}``; ``components`` in standard deviations,
         ``component_0=-2``. Raises ShapeError for a component or string that is not there.
         """
-        unknown = components.keys() - self.sliders.keys()
-        if unknown:
-            raise ShapeError(f"no slider called {', '.join(sorted(unknown))}; there are {', '.join(self.sliders)}")
+        check_sliders(components, self.sliders)
         size = self.faces.size
         of = self.puppet.posed(size, **structure) if isinstance(structure, Mapping) else self.faces[int(structure)]
         boundary = boundary_map(of.landmarks, size)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from facelab.core import ShapeError
 from facelab.show.pictures import to_pixels
-from facelab.show.widgets.parts import jpeg, resize, string
+from facelab.show.widgets.parts import check_sliders, jpeg, resize, string
 
 
 class NoiseExplorer:
@@ -48,9 +48,7 @@ class NoiseExplorer:
 
     def at(self, **amounts: float) -> Tensor:
         """(1,Z): the noise so far along the named directions, kept in [-1, 1]. Raises ShapeError for a name that has no slider."""
-        unknown = amounts.keys() - self.sliders.keys()
-        if unknown:
-            raise ShapeError(f"no slider called {', '.join(sorted(unknown))}; there are {', '.join(self.sliders)}")
+        check_sliders(amounts, self.sliders)
         moved = self.noise + sum(amount * self.directions[name] for name, amount in amounts.items())
         return moved.clamp(-1, 1)
 

@@ -2,12 +2,15 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 
 import ipywidgets as widgets
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+
+from facelab.core import FacelabError, ShapeError
 
 
 def jpeg(pixels: NDArray) -> bytes:
@@ -23,6 +26,21 @@ def string(name: str, low: float, high: float, step: float, value: float = 0.0) 
         value=value, min=low, max=high, step=step, description=name, readout_format=".0f" if step >= 1 else ".2f",
         style={"description_width": "8.5em"}, layout=widgets.Layout(width="97%"),
     )  # fmt: skip
+
+
+def check_sliders(amounts: Mapping[str, float], sliders: Mapping[str, widgets.Widget]) -> None:
+    """ShapeError for an amount that has no slider."""
+    unknown = amounts.keys() - sliders.keys()
+    if unknown:
+        raise ShapeError(f"no slider called {', '.join(sorted(unknown))}; there are {', '.join(sliders)}")
+
+
+def tell_written(said: widgets.Label, write: Callable[[], Path]) -> None:
+    """Says which file was written, or why none was."""
+    try:
+        said.value = f"written: {write()}"
+    except (FacelabError, OSError) as error:  # a folder that may not be written to, a full disk
+        said.value = str(error)
 
 
 def rows_of_three(strings: Iterable[widgets.Widget]) -> widgets.GridBox:

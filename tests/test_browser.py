@@ -57,6 +57,9 @@ show.ExpressionEditor(model, faces.image[:1]).view
 QUIZ = """
 show.Quiz({"real": faces.image[:3], "made": faces.image[3:]}, each=2).view
 """
+VOTE = """
+show.Vote({"one": faces.image[:3], "other": faces.image[3:]}, faces.image[:3], each=2).view
+"""
 UPLOAD = """
 import facelab
 from facelab import show
@@ -245,25 +248,26 @@ def test_the_latent_explorer_follows_its_controls(chromium, tmp_path):
 
 
 @pytest.mark.timeout(900)
-def test_an_expression_is_put_on_and_a_quiz_is_answered(chromium, tmp_path):
+def test_an_expression_is_put_on_and_studies_are_answered(chromium, tmp_path):
     from playwright.sync_api import expect
 
     folder = tmp_path / "notebooks"
-    notebook_of(folder, "expression.ipynb", EXPRESSION, QUIZ)
+    notebook_of(folder, "expression.ipynb", EXPRESSION, QUIZ, VOTE)
     with opened(chromium, folder, tmp_path, "expression.ipynb") as page:
         editor = page.locator(".facelab-expression").first
         editor.wait_for(timeout=30_000)
         for label in ("smile", "scream"):
             with redrawn(editor):
                 pull(editor, label)
-        quiz = page.locator(".facelab-quiz").first
-        quiz.get_by_placeholder("your name").fill("Ann")
-        quiz.get_by_placeholder("your name").press("Tab")
-        quiz.get_by_role("button", name="begin").click()
-        for left, answer in enumerate(("real", "made", "skip", "real")):
-            expect(quiz).to_contain_text(f"{4 - left} to go")
-            quiz.get_by_role("button", name=answer, exact=True).click()
-        expect(quiz).to_contain_text("Thank you")
+        for study, answers in (("quiz", ("real", "made", "skip", "real")), ("vote", ("2", "skip"))):
+            form = page.locator(f".facelab-{study}").first
+            form.get_by_placeholder("your name").fill("Ann")
+            form.get_by_placeholder("your name").press("Tab")
+            form.get_by_role("button", name="begin").click()
+            for left, answer in enumerate(answers):
+                expect(form).to_contain_text(f"{len(answers) - left} to go")
+                form.get_by_role("button", name=answer, exact=True).click()
+            expect(form).to_contain_text("Thank you")
 
 
 @pytest.mark.timeout(900)

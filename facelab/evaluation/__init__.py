@@ -27,7 +27,7 @@ from facelab.evaluation.motion import (
     pose_rmse,
     reenactment,
 )
-from facelab.evaluation.ratings import RatingError, contests, fool_rate, trueskill, wilson
+from facelab.evaluation.ratings import RatingError, contests, fool_rate, trueskill, vote_shares, wilson
 from facelab.evaluation.records import write_metrics
 from facelab.evaluation.verification import (
     Verification,
@@ -45,5 +45,5 @@ __all__ = [
     "frechet_distance", "gradient_energy", "histogram_entropy", "identification", "identity_similarity", "inception", "inception_score",
     "inter_ocular", "judge", "landmark_error", "landmark_mae", "linear_probe", "mae", "mobilenet_v2", "mse", "paired_difference",
     "pose_rmse", "psnr", "real_or_made", "reenactment", "ssim", "templates", "true_accept_rate", "trueskill", "verification_accuracy",
-    "wilson", "write_metrics",
+    "vote_shares", "wilson", "write_metrics",
 ]  # fmt: skip

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
 from statistics import NormalDist
 
 import pandas as pd
@@ -67,16 +68,37 @@ def fool_rate(judgements: pd.DataFrame, *, real: str = "real", drop_below: float
         table = table[table.rater.isin(seen.index[seen >= drop_below])]
         if not len(table):
             raise RatingError(f"every rater called fewer than {drop_below:.0%} of the photographs real: ask other raters")
-    rows = {}
-    for method, answers in table.groupby("method"):
-        n, rate = len(answers), answers.said_real.mean()
-        raters = answers.groupby("rater").said_real.agg(["sum", "size"])
-        effect = 1.0
-        if len(raters) > 1 and 0 < rate < 1:
-            between = ((raters["sum"] - rate * raters["size"]) ** 2).sum() * len(raters) / (len(raters) - 1)
-            effect = max(1.0, between / (n * rate * (1 - rate)))
-        low, high = wilson(rate, n / effect, confidence)
-        rows[method] = {"rate": rate, "low": low, "high": high, "answers": n, "raters": len(raters)}
+    rows = {method: _share(answers.said_real, answers.rater, confidence) for method, answers in table.groupby("method")}
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("method").sort_values("rate", ascending=False)
+
+
+def _share(yes: pd.Series, rater: pd.Series, confidence: float) -> dict[str, float]:
+    """A share, and its interval by :func:`fool_rate`'s formula."""
+    n, rate, raters = len(yes), yes.mean(), yes.groupby(rater).agg(["sum", "size"])
+    effect = 1.0
+    if len(raters) > 1 and 0 < rate < 1:
+        between = ((raters["sum"] - rate * raters["size"]) ** 2).sum() * len(raters) / (len(raters) - 1)
+        effect = max(1.0, between / (n * rate * (1 - rate)))
+    low, high = wilson(rate, n / effect, confidence)
+    return {"rate": rate, "low": low, "high": high, "answers": n, "raters": len(raters)}
+
+
+def vote_shares(votes: pd.DataFrame, methods: Sequence[str], *, confidence: float = 0.95) -> pd.DataFrame:
+    """How often each of several methods was chosen as the best of a row; the shares add up to 1.
+
+    Args:
+        votes: one row a vote: ``rater`` and ``chosen``, a method's name. methods: all that were shown, also those that nobody chose.
+        confidence: of each share's interval, which is :func:`fool_rate`'s; chance is ``1 / len(methods)``.
+
+    Returns: by method, best first: ``rate``, ``low``, ``high`` in [0, 1], ``answers``, ``raters``.
+    Raises: RatingError for a table of another form, and for a vote for something that was not shown.
+    Source: FaceFeat-GAN, Tables 3 and 4 ("user study"), whose columns add up to 100 %.
+    """
+    table = _table(votes, ("rater", "chosen"), ())
+    strange = sorted(set(table.chosen) - set(methods))
+    if strange:
+        raise RatingError(f"votes for {', '.join(strange)}, which is not among {', '.join(methods)}")
+    rows = {method: _share(table.chosen == method, table.rater, confidence) for method in methods}
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("method").sort_values("rate", ascending=False)
 
 

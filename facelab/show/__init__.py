@@ -14,10 +14,11 @@ from facelab.show.widgets import (
     PriorExplorer,
     Puppet,
     Quiz,
+    Vote,
 )
 
 __all__ = [
     "Animator", "ClusterExplorer", "ExpressionEditor", "GameStepper", "HistogramExplorer", "LatentExplorer", "LiveCurves",
-    "NoiseExplorer", "PhotoUpload", "PriorExplorer", "Puppet", "Quiz", "begin", "clay", "film", "flow_colours", "histograms", "house",
-    "overlay", "projection", "save_picture", "sheet", "tint", "to_pixels",
+    "NoiseExplorer", "PhotoUpload", "PriorExplorer", "Puppet", "Quiz", "Vote", "begin", "clay", "film", "flow_colours", "histograms",
+    "house", "overlay", "projection", "save_picture", "sheet", "tint", "to_pixels",
 ]  # fmt: skip

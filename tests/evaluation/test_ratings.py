@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from facelab.evaluation.ratings import RatingError, _truncated, contests, fool_rate, trueskill, wilson
+from facelab.evaluation.ratings import RatingError, _truncated, contests, fool_rate, trueskill, vote_shares, wilson
 
 
 def answers(*rows):
@@ -172,3 +172,19 @@ def test_answers_about_single_pictures_become_contests():
     assert trueskill(found).index[0] == "real"
     with pytest.raises(RatingError, match="nothing can be compared"):
         contests(table[table.method == "real"])
+
+
+def test_votes_are_shares_of_all():
+    votes = pd.DataFrame({"rater": ["a"] * 4 + ["b"] * 4, "chosen": ["x", "x", "x", "y"] + ["x", "y", "y", "y"]})
+    table = vote_shares(votes, ["x", "y", "z"])
+    assert table.rate.to_dict() == {"x": 0.5, "y": 0.5, "z": 0.0} and table.rate.sum() == 1 and table.index[-1] == "z"
+    said = fool_rate(pd.DataFrame({"rater": votes.rater, "method": "x", "said_real": votes.chosen == "x"}))
+    assert table.loc["x"].to_dict() == said.loc["x"].to_dict(), "the same interval"
+    assert table.loc["z", "low"] == 0 < table.loc["z", "high"]
+
+
+def test_votes_that_cannot_be_counted():
+    with pytest.raises(RatingError, match="votes for w, which"):
+        vote_shares(pd.DataFrame({"rater": [1], "chosen": ["w"]}), ["x", "y"])
+    with pytest.raises(RatingError, match="lacks chosen"):
+        vote_shares(pd.DataFrame({"rater": [1]}), ["x", "y"])

@@ -421,3 +421,45 @@ def test_a_quiz_refuses_what_it_cannot_use(pictures, tmp_path):
     (tmp_path / "other.csv").write_text("a,b\n1,2\n")
     with pytest.raises(RatingError, match="other.csv has the columns"):
         show.Quiz(pictures, file=tmp_path / "other.csv")
+
+
+def vote(pictures, **options):
+    return show.Vote({name: pictures[name] for name in ("ours", "rival")}, pictures["real"], **options)
+
+
+def test_a_vote_shows_every_row_once_in_an_order_of_each_raters_own(pictures):
+    study = vote(pictures, each=3)
+    rows = {study.row("Ann", k)[0] for k in range(4)} | {study.row(rater, 0)[0] for rater in "abcdefgh"}
+    assert len(set(study.order("Ann"))) == 3 and rows == {"ours", "rival"}
+    assert study.draw("Ann", 0).shape == (160, 480, 3) and study.draw("Ann", 0)[80, 80].tolist() == [128, 128, 128], "given, first"
+    assert study.draw("Ann", 0)[80, 240, 0] == {"ours": 191, "rival": 64}[study.row("Ann", 0)[0]]
+
+
+def test_a_vote_counts_what_was_chosen_by_its_buttons(pictures, tmp_path):
+    file = tmp_path / "votes.csv"
+    study = vote(pictures, file=file)
+    assert study.choices[0].disabled
+    study.rater.value = "Ann"
+    study.begin.click()
+    for k, number in enumerate(study.order("Ann")):
+        assert f"{4 - k} to go" in study._words.value and "ours" not in study._words.value
+        assert study._picture.value == jpeg(study.draw("Ann", number))
+        (study.skip if k == 3 else study.choices[study.row("Ann", number).index("rival" if k == 2 else "ours")]).click()
+    assert study.choices[0].disabled and "Thank you" in study._words.value
+    table = study.results()
+    assert table.rate.to_dict() == pytest.approx({"ours": 2 / 3, "rival": 1 / 3}) and table.answers.tolist() == [3, 3]
+    study.answer(0)
+    again = vote(pictures, file=file)
+    assert again.votes.equals(study.votes) and len(again.votes) == 3, "what was skipped does not count"
+    again.start("Ann")
+    assert not again._left, "nor is it asked again"
+
+
+def test_a_vote_refuses_what_it_cannot_use(pictures, tmp_path):
+    with pytest.raises(ShapeError, match="two methods"):
+        show.Vote({"ours": pictures["ours"]}, pictures["real"])
+    with pytest.raises(ShapeError, match="'rival': 3"):
+        show.Vote({"ours": pictures["ours"], "rival": pictures["rival"][:3]}, pictures["real"])
+    (tmp_path / "other.csv").write_text("rater,method,picture,said_real\n")
+    with pytest.raises(RatingError, match="rater, picture, chosen"):
+        vote(pictures, file=tmp_path / "other.csv")

@@ -9,10 +9,10 @@ from facelab.show.widgets.levels import HistogramExplorer
 from facelab.show.widgets.noise import NoiseExplorer
 from facelab.show.widgets.priors import PriorExplorer
 from facelab.show.widgets.puppet import Puppet
-from facelab.show.widgets.quiz import Quiz
+from facelab.show.widgets.quiz import Quiz, Vote
 from facelab.show.widgets.upload import PhotoUpload
 
 __all__ = [
     "Animator", "ClusterExplorer", "ExpressionEditor", "GameStepper", "HistogramExplorer", "LatentExplorer", "LiveCurves",
-    "NoiseExplorer", "PhotoUpload", "PriorExplorer", "Puppet", "Quiz",
+    "NoiseExplorer", "PhotoUpload", "PriorExplorer", "Puppet", "Quiz", "Vote",
 ]  # fmt: skip

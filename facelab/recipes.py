@@ -146,6 +146,11 @@ _SITTINGS = {
 _NARROW = {"width": 3 / 16, "prior_weight": 1e-5}
 _PRINTED = {"size": 128, "learning_rate": 3e-4, "clip_value": 5.0, "begin": _nothing}
 
+
+def _at_128(recipe: Recipe) -> Recipe:
+    return replace(recipe, size=128)
+
+
 RECIPES = {
     "features": Recipe(_features, steps=900, batch=64, learning_rate=1e-3, betas=(0.9, 0.999), warmup=0,
                        finish=lambda model, faces, recipe, **run: model.calibrate(_some(faces, 500).image)),
@@ -158,9 +163,9 @@ RECIPES = {
     "fvae_rgb": Recipe(prepared(fvae.Model, head="rgb", **_NARROW), **_SITTINGS, steps=1500,
                        printed=lambda recipe: replace(recipe, make=prepared(fvae.Model, head="rgb", relative=False), **_PRINTED)),
     "regressor": Recipe(prepared(Regressor), steps=3000, batch=64, learning_rate=2e-3, faces=32_000,
-                        printed=lambda recipe: replace(recipe, size=128)),
+                        printed=_at_128),
     "f3a_gan": Recipe(_f3a, steps=3500, batch=16, learning_rate=2e-3, betas=(0.5, 0.99), faces=12_000, sitting=6,
-                      still=False, yaw=45.0, pitch=12.0, roll=8.0, size=128, printed=lambda recipe: replace(recipe, size=128)),
+                      still=False, yaw=45.0, pitch=12.0, roll=8.0, size=128, printed=_at_128),
 }  # fmt: skip
 """Name of a weight file -> how it is trained, in the order in which they depend on each other (AF-VAE matches features)."""
 

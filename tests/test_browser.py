@@ -181,19 +181,6 @@ def opened(chromium, folder, scratch, notebook):
     assert errors == []
 
 
-def pull(widget, label) -> None:
-    """Five steps of the keyboard to the right on the slider called ``label``."""
-    from playwright.sync_api import expect
-
-    slider = widget.locator(".widget-slider").filter(has=widget.page.get_by_text(label, exact=True)).first
-    slider.scroll_into_view_if_needed()
-    readout = slider.locator(".widget-readout")
-    before = readout.inner_text()
-    for _ in range(5):
-        slider.locator(".noUi-handle").first.press("ArrowRight")
-    expect(readout, "the slider did not move").not_to_have_text(before)
-
-
 @contextlib.contextmanager
 def redrawn(widget):
     """What is done in this block must change the widget's first picture, in its place."""
@@ -211,6 +198,21 @@ def redrawn(widget):
     assert widget.locator("img").count() == pictures, "old pictures pile up"
 
 
+def pull(widget, *labels) -> None:
+    """Five steps of the keyboard to the right on each of the sliders called so; each must change the widget's first picture."""
+    from playwright.sync_api import expect
+
+    for label in labels:
+        slider = widget.locator(".widget-slider").filter(has=widget.page.get_by_text(label, exact=True)).first
+        with redrawn(widget):
+            slider.scroll_into_view_if_needed()
+            readout = slider.locator(".widget-readout")
+            before = readout.inner_text()
+            for _ in range(5):
+                slider.locator(".noUi-handle").first.press("ArrowRight")
+            expect(readout, "the slider did not move").not_to_have_text(before)
+
+
 @pytest.mark.timeout(900)
 def test_the_puppet_follows_its_slider(chromium, tmp_path):
     folder = tmp_path / "notebooks"
@@ -223,8 +225,7 @@ def test_the_puppet_follows_its_slider(chromium, tmp_path):
     with opened(chromium, folder, tmp_path, LESSON) as page:
         puppet = page.locator(".facelab-puppet").first
         puppet.wait_for(timeout=30_000)
-        with redrawn(puppet):
-            pull(puppet, "jaw_open")
+        pull(puppet, "jaw_open")
 
 
 def notebook_of(folder, name, *cells):
@@ -240,9 +241,7 @@ def test_the_latent_explorer_follows_its_controls(chromium, tmp_path):
     with opened(chromium, folder, tmp_path, "latent.ipynb") as page:
         latent = page.locator(".facelab-latent").first
         latent.wait_for(timeout=30_000)
-        for label in ("component_0", "structure of", "appearance of"):
-            with redrawn(latent):
-                pull(latent, label)
+        pull(latent, "component_0", "structure of", "appearance of")
         with redrawn(latent):
             latent.get_by_label("structure of the puppet below").check()
 
@@ -256,9 +255,7 @@ def test_an_expression_is_put_on_and_studies_are_answered(chromium, tmp_path):
     with opened(chromium, folder, tmp_path, "expression.ipynb") as page:
         editor = page.locator(".facelab-expression").first
         editor.wait_for(timeout=30_000)
-        for label in ("smile", "scream"):
-            with redrawn(editor):
-                pull(editor, label)
+        pull(editor, "smile", "scream")
         for study, answers in (("quiz", ("real", "made", "skip", "real")), ("vote", ("2", "skip"))):
             form = page.locator(f".facelab-{study}").first
             form.get_by_placeholder("your name").fill("Ann")
@@ -301,8 +298,7 @@ def test_a_photograph_is_uploaded_and_edited(chromium, tmp_path):
         with redrawn(upload):
             Image.fromarray(skimage.data.astronaut()[:300, :400]).save(tmp_path / "me.jpg")
             choose("me.jpg")  # the same name again
-        with redrawn(editor):
-            pull(editor, "surprise")
+        pull(editor, "surprise")
 
 
 @pytest.mark.timeout(900)
@@ -314,9 +310,7 @@ def test_a_photograph_is_turned_and_filmed(chromium, tmp_path):
     with opened(chromium, folder, tmp_path, "animator.ipynb") as page:
         animator = page.locator(".facelab-animator").first
         animator.wait_for(timeout=30_000)
-        for label in ("yaw", "jaw_open"):
-            with redrawn(animator):
-                pull(animator, label)
+        pull(animator, "yaw", "jaw_open")
         animator.get_by_role("button", name="keep", exact=True).click()
         expect(animator).to_contain_text("1 kept")
         animator.get_by_role("button", name="film", exact=True).click()

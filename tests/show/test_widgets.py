@@ -421,6 +421,9 @@ def test_a_quiz_refuses_what_it_cannot_use(pictures, tmp_path):
     (tmp_path / "other.csv").write_text("a,b\n1,2\n")
     with pytest.raises(RatingError, match="other.csv has the columns"):
         show.Quiz(pictures, file=tmp_path / "other.csv")
+    (tmp_path / "edited.csv").write_text("rater,method,picture,said_real\nAnn,ours,1,True\nBob,ours,1,yes\n")
+    with pytest.raises(RatingError, match="edited.csv, line 3"):
+        show.Quiz(pictures, file=tmp_path / "edited.csv")
 
 
 def vote(pictures, **options):

@@ -22,9 +22,11 @@ from facelab.show.widgets.parts import jpeg, resize
 class _Study:
     """What both forms share: a rater's name, an order of his own, and answers that are kept at once.
 
-    An order follows from the seed and the rater's name, so that one who was interrupted goes on where he was.
+    An order follows from the seed and the rater's name, so that one who was interrupted goes on where he was. A form says what its
+    questions are (``order``), how one looks (``_show``), which one an answer was to (``_question``), and what came of all (``results``).
     """
 
+    SIDE: ClassVar[int]  # of a picture, px
     READ: ClassVar[Mapping[str, Callable[[str], Any]]]  # column of the file -> what makes its text into a value
 
     def __init__(self, seed: int, file: str | Path | None):
@@ -47,7 +49,10 @@ class _Study:
             reader = csv.DictReader(file)
             if list(reader.fieldnames or ()) != list(self.READ):
                 raise RatingError(f"{self.file} has the columns {reader.fieldnames}, not {', '.join(self.READ)}: give another file")
-            return [{name: read(row[name]) for name, read in self.READ.items()} for row in reader]
+            try:
+                return [{name: read(row[name]) for name, read in self.READ.items()} for row in reader]
+            except (KeyError, ValueError, TypeError):
+                raise RatingError(f"{self.file}, line {reader.line_num}: no answer of this form; mend the line or leave it out") from None
 
     def start(self, rater: str) -> None:
         """Shows the first question that this rater has not answered yet."""

@@ -162,8 +162,7 @@ RECIPES = {
                    printed=lambda recipe: replace(recipe, make=prepared(fvae.Model, relative=False), **_PRINTED)),
     "fvae_rgb": Recipe(prepared(fvae.Model, head="rgb", **_NARROW), **_SITTINGS, steps=1500,
                        printed=lambda recipe: replace(recipe, make=prepared(fvae.Model, head="rgb", relative=False), **_PRINTED)),
-    "regressor": Recipe(prepared(Regressor), steps=3000, batch=64, learning_rate=2e-3, faces=32_000,
-                        printed=_at_128),
+    "regressor": Recipe(prepared(Regressor), steps=3000, batch=64, learning_rate=2e-3, faces=32_000, printed=_at_128),
     "f3a_gan": Recipe(_f3a, steps=3500, batch=16, learning_rate=2e-3, betas=(0.5, 0.99), faces=12_000, sitting=6,
                       still=False, yaw=45.0, pitch=12.0, roll=8.0, size=128, printed=_at_128),
 }  # fmt: skip

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import ipywidgets as widgets
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -14,8 +13,7 @@ from torch import Tensor
 from facelab.geometry.pose import Parameters, between
 from facelab.papers.f3a_gan import ClipError
 from facelab.show.film import film
-from facelab.show.pictures import to_pixels
-from facelab.show.widgets.parts import check_sliders, jpeg, resize, rows_of_three, string, tell_written
+from facelab.show.widgets.parts import check_sliders, jpeg, rows_of_three, side_by_side, string, tell_written
 
 POSE = {"yaw": 60, "pitch": 25, "roll": 20}  # degrees to either side of the source's own
 
@@ -81,7 +79,7 @@ class Animator:
         flow = self.model.condition(self.shape, state)
         panels = [self.source, flow.clamp(-1, 1), self.model.make(self.source, flow)]
         panels += [self.truth(state)] if self.truth else []
-        return np.concatenate([resize(to_pixels(panel[0]), self.SIDE) for panel in panels], axis=1)
+        return side_by_side((panel[0] for panel in panels), self.SIDE)
 
     def film(self, path: str | Path, states: list[Parameters] | None = None, steps: int = 16, progress: bool = True) -> Path:
         """Writes the way from the source through ``states`` (those kept, if None), ``steps`` frames between two; see :func:`film`.

@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import ipywidgets as widgets
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -13,8 +12,7 @@ from torch import Tensor
 from facelab.core import ShapeError
 from facelab.faces import FaceBatch
 from facelab.geometry.boundary import boundary_map
-from facelab.show.pictures import to_pixels
-from facelab.show.widgets.parts import check_sliders, jpeg, resize, string
+from facelab.show.widgets.parts import check_sliders, jpeg, side_by_side, string
 from facelab.show.widgets.puppet import Puppet
 
 FAR = 3.0  # standard deviations to either side
@@ -76,7 +74,7 @@ class LatentExplorer:
         with torch.inference_mode():
             painted = self.paint(self.codes[appearance : appearance + 1] + amounts @ self._steps, boundary)
         panels = (self.faces.image[appearance], boundary[0], painted[0])
-        return np.concatenate([resize(to_pixels(panel), self.HEIGHT) for panel in panels], axis=1)
+        return side_by_side(panels, self.HEIGHT)
 
     def _redraw(self, change: Any = None) -> None:
         strings = {name: slider.value for name, slider in self.puppet.sliders.items()}

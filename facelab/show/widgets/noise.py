@@ -5,14 +5,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import ipywidgets as widgets
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from facelab.core import ShapeError
-from facelab.show.pictures import to_pixels
-from facelab.show.widgets.parts import check_sliders, jpeg, resize, string
+from facelab.show.widgets.parts import check_sliders, jpeg, side_by_side, string
 
 
 class NoiseExplorer:
@@ -54,7 +52,7 @@ class NoiseExplorer:
 
     def draw(self, **amounts: float) -> NDArray:
         """uint8 (224, P x 224, 3): what ``paint`` shows of :meth:`at`, side by side."""
-        return np.concatenate([resize(to_pixels(picture), self.SIDE) for picture in self.paint(self.at(**amounts))], axis=1)
+        return side_by_side(self.paint(self.at(**amounts)), self.SIDE)
 
     def _redraw(self, change: Any = None) -> None:
         self._picture.value = jpeg(self.draw(**{name: slider.value for name, slider in self.sliders.items()}))

@@ -9,8 +9,10 @@ import ipywidgets as widgets
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
 
 from facelab.core import FacelabError, ShapeError
+from facelab.show.pictures import to_pixels
 
 
 def jpeg(pixels: NDArray) -> bytes:
@@ -51,3 +53,8 @@ def rows_of_three(strings: Iterable[widgets.Widget]) -> widgets.GridBox:
 def resize(pixels: NDArray, side: int) -> NDArray:
     """uint8 (h,w,3) -> (side,side,3)."""
     return np.asarray(Image.fromarray(pixels).resize((side, side), Image.Resampling.BICUBIC))
+
+
+def side_by_side(pictures: Iterable[Tensor | NDArray], side: int) -> NDArray:
+    """Pictures as ``to_pixels`` takes them -> uint8 (side, P x side, 3)."""
+    return np.concatenate([resize(to_pixels(picture), side) for picture in pictures], axis=1)

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import ipywidgets as widgets
-import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from torch import Tensor
@@ -16,7 +15,7 @@ from torch import Tensor
 from facelab.core import ShapeError
 from facelab.evaluation import RatingError, fool_rate, vote_shares
 from facelab.show.pictures import to_pixels
-from facelab.show.widgets.parts import jpeg, resize
+from facelab.show.widgets.parts import jpeg, resize, side_by_side
 
 
 class _Study:
@@ -79,6 +78,13 @@ class _Study:
         self._rows.append(row)
         self._next()
 
+    def _answered(self, column: str) -> pd.DataFrame:
+        return pd.DataFrame([row for row in self._rows if row[column] is not None], columns=list(self.READ))
+
+    def _verdict(self) -> str:
+        """What a rater is told at the end about what he did."""
+        return ""
+
     def _next(self) -> None:
         for button in (*self._buttons, self.skip):
             button.disabled = not self._left
@@ -134,7 +140,7 @@ class Quiz(_Study):
 
     @property
     def judgements(self) -> pd.DataFrame:
-        return pd.DataFrame([row for row in self._rows if row["said_real"] is not None], columns=list(self.READ))
+        return self._answered("said_real")
 
     def order(self, rater: str) -> list[tuple[str, int]]:
         """What a rater sees: (method, number of the picture), shuffled."""
@@ -208,7 +214,7 @@ class Vote(_Study):
 
     @property
     def votes(self) -> pd.DataFrame:
-        return pd.DataFrame([row for row in self._rows if row["chosen"] is not None], columns=list(self.READ))
+        return self._answered("chosen")
 
     def order(self, rater: str) -> list[int]:
         """Numbers of the pictures that a rater is asked about, shuffled."""
@@ -231,13 +237,10 @@ class Vote(_Study):
     def draw(self, rater: str, picture: int) -> NDArray:
         """uint8 (160, (K + 1) x 160, 3): what was given, and the rater's row of methods."""
         panels = [self.given[picture], *(self.pictures[method][picture] for method in self.row(rater, picture))]
-        return np.concatenate([resize(to_pixels(panel), self.SIDE) for panel in panels], axis=1)
+        return side_by_side(panels, self.SIDE)
 
     def _question(self, row: Mapping[str, Any]) -> int:
         return row["picture"]
 
     def _show(self, question: int) -> NDArray:
         return self.draw(self._now, question)
-
-    def _verdict(self) -> str:
-        return ""

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from facelab.evaluation.judge import Config as JudgeConfig
 from facelab.evaluation.judge import Judge
 from facelab.faces import EXPRESSIONS, FaceWorld, Photos
 from facelab.faces.world.cache import FaceCache
-from facelab.papers import af_vae, equilibrium_cvae, f3a_gan, fvae
+from facelab.papers import af_vae, equilibrium_cvae, f3a_gan, facefeat_gan, fvae
 from facelab.training import cosine, fit
 
 
@@ -38,14 +38,15 @@ def _nothing(model: nn.Module, faces: Any, recipe: Recipe, **run: Any) -> None:
 
 @dataclass(frozen=True)
 class Recipe:
-    """Which faces a network sees, and how it is trained on them; the schedule is always ``cosine`` after the warm-up."""
+    """Which faces a network sees, and how it is trained on them."""
 
     make: Callable[[Any, Recipe], nn.Module]  # training faces, this recipe -> the network, ready to be trained
     steps: int
     batch: int
-    learning_rate: float
+    learning_rate: float | Mapping[str, float]  # of all players, or of each
     betas: tuple[float, float] = (0.9, 0.99)  # Adam's
     warmup: int = 100  # steps
+    schedule: Callable[[float], float] = cosine  # after the warm-up
     world: int = 1  # seed of the FaceWorld; methods train on 1, the judge on 2, and what is shown and measured is 0
     faces: int = 48_000  # in its cache
     people: int = 8_000
@@ -79,6 +80,11 @@ def _features(faces: Any, recipe: Recipe) -> FeatureNetwork:
     model = FeatureNetwork(FeatureConfig(size=recipe.size, truths=FeatureNetwork.truths(some).shape[1]))
     model.standardise(some)
     return model
+
+
+def _finish_features(model: FeatureNetwork, faces: Any, recipe: Recipe, **run: Any) -> None:
+    model.calibrate(_some(faces, 500).image)
+    model.graduate()
 
 
 def _judge(faces: Any, recipe: Recipe) -> Judge:
@@ -147,13 +153,23 @@ _NARROW = {"width": 3 / 16, "prior_weight": 1e-5}
 _PRINTED = {"size": 128, "learning_rate": 3e-4, "clip_value": 5.0, "begin": _nothing}
 
 
+def _printed_rate(progress: float) -> float:
+    """FaceFeat-GAN's: 8e-5, after half of its 200,000 steps 5e-5 (section 4)."""
+    return 1.0 if progress < 0.5 else 5 / 8
+
+
+_FACEFEAT_RATES = {"feature_discriminators": 3e-3, "image_discriminator": 1e-3, "feature_generators": 3e-3, "image_generator": 1e-3,
+                   "encoders": 3e-4}  # slow: what f_id and f_1 can say shall not be said by f_2 first
+_PRINTED_FACEFEAT = {"size": 128, "steps": 200_000, "batch": 96, "learning_rate": 8e-5, "warmup": 0, "schedule": _printed_rate}
+
+
 def _at_128(recipe: Recipe) -> Recipe:
     return replace(recipe, size=128)
 
 
 RECIPES = {
     "features": Recipe(_features, steps=900, batch=64, learning_rate=1e-3, betas=(0.9, 0.999), warmup=0,
-                       finish=lambda model, faces, recipe, **run: model.calibrate(_some(faces, 500).image)),
+                       finish=_finish_features),
     "judge": Recipe(_judge, steps=3000, batch=64, learning_rate=2e-3, world=2, people=6_000, pitch=25.0, roll=20.0,
                     finish=lambda model, faces, recipe, **run: model.remember(faces)),
     "equilibrium_cvae": Recipe(_paper(equilibrium_cvae), steps=3500, batch=16, learning_rate=1.5e-3),
@@ -165,6 +181,10 @@ RECIPES = {
     "regressor": Recipe(prepared(Regressor), steps=3000, batch=64, learning_rate=2e-3, faces=32_000, printed=_at_128),
     "f3a_gan": Recipe(_f3a, steps=3500, batch=16, learning_rate=2e-3, betas=(0.5, 0.99), faces=12_000, sitting=6,
                       still=False, yaw=45.0, pitch=12.0, roll=8.0, size=128, printed=_at_128),
+    "recogniser": Recipe(prepared(facefeat_gan.Recogniser), steps=3000, batch=64, learning_rate=2e-3, betas=(0.9, 0.999), faces=32_000,
+                         people=4_000, yaw=60.0, finish=lambda model, faces, recipe, **run: model.graduate()),
+    "facefeat_gan": Recipe(prepared(facefeat_gan.Model), steps=4000, batch=16, learning_rate=_FACEFEAT_RATES, betas=(0.5, 0.99),
+                           faces=32_000, people=32_000, yaw=60.0, printed=lambda recipe: replace(recipe, **_PRINTED_FACEFEAT)),
 }  # fmt: skip
 """Name of a weight file -> how it is trained, in the order in which they depend on each other (AF-VAE matches features)."""
 
@@ -194,11 +214,15 @@ def train(
         raise RecipeError(f"no recipe called {name!r}; there are {', '.join(RECIPES)}")
     if profile not in PROFILES:
         raise RecipeError(f"no profile called {profile!r}; there are {', '.join(PROFILES)}")
-    recipe = replace(RECIPES[name], seed=seed, **SIZES[profile] | ({"steps": steps} if steps else {}))
+    recipe = replace(RECIPES[name], seed=seed, **SIZES[profile])
     if profile == "paper":
         recipe = recipe.printed(recipe)
+    if steps:
+        recipe = replace(recipe, steps=steps)
     if photos is not None:
-        recipe = replace(recipe, steps=steps or recipe.steps // 4, learning_rate=recipe.learning_rate / 5)
+        rate = recipe.learning_rate
+        rate = {player: value / 5 for player, value in rate.items()} if isinstance(rate, Mapping) else rate / 5
+        recipe = replace(recipe, steps=steps or recipe.steps // 4, learning_rate=rate)
     return follow(name, recipe, out, photos=photos, resume=resume, progress=progress)
 
 
@@ -224,9 +248,12 @@ def follow(
 
 def _fit(model: nn.Module, faces: Any, recipe: Recipe, **run: Any) -> list[dict[str, float]]:
     """``fit`` as the recipe says; ``run``: its other arguments."""
+    rate = recipe.learning_rate
+    if isinstance(rate, Mapping):  # an ablation may have lost a player
+        rate = {player: rate[player] for player in model.players()}
     return fit(
-        model, faces, steps=recipe.steps, batch=recipe.batch, seed=recipe.seed, learning_rate=recipe.learning_rate, betas=recipe.betas,
-        schedule=cosine, warmup=recipe.warmup, clip_value=recipe.clip_value, **run,
+        model, faces, steps=recipe.steps, batch=recipe.batch, seed=recipe.seed, learning_rate=rate, betas=recipe.betas,
+        schedule=recipe.schedule, warmup=recipe.warmup, clip_value=recipe.clip_value, **run,
     )  # fmt: skip
 
 

@@ -15,12 +15,13 @@ from facelab.blocks.weights import made
 from facelab.evaluation.judge import Judge
 from facelab.faces import EXPRESSIONS, FaceWorld, Photos
 from facelab.faces.photos.read import read_picture
-from facelab.papers import af_vae, equilibrium_cvae, f3a_gan, fvae
+from facelab.papers import af_vae, equilibrium_cvae, f3a_gan, facefeat_gan, fvae
 from facelab.recipes import RECIPES, RecipeError, held_out, train
 from facelab.training import LOG, TrainingError
 
 NETWORKS = {"features": FeatureNetwork, "judge": Judge, "equilibrium_cvae": equilibrium_cvae.Model, "af_vae": af_vae.Model,
-            "fvae": fvae.Model, "fvae_rgb": fvae.Model, "regressor": Regressor, "f3a_gan": f3a_gan.Model}  # fmt: skip
+            "fvae": fvae.Model, "fvae_rgb": fvae.Model, "regressor": Regressor, "f3a_gan": f3a_gan.Model,
+            "recogniser": facefeat_gan.Recogniser, "facefeat_gan": facefeat_gan.Model}  # fmt: skip
 
 
 @pytest.fixture
@@ -81,6 +82,7 @@ def test_a_recipe_trains_and_its_file_opens(tiny, tmp_path, name):
     assert said["steps"] == 2 and said["world"] == RECIPES[name].world and said["yaw"] == RECIPES[name].yaw and said["seconds"] >= 0
     if name == "features":
         assert not torch.equal(network.level, torch.ones(4)), "calibrated when the weights are final"
+        assert network.read is None
     if name == "judge":
         assert network.config.people == 12
     if name.startswith("fvae"):

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ class Config:
 
     size: int = 64  # side of the training pictures, px
     width: int = 16  # channels of the first stage, doubled at each of the other three
-    truths: int = 0  # numbers to predict, all TRUTHS together
+    truths: int = 0  # numbers to predict in training, all TRUTHS together; 0: none, as it is shipped
 
 
 class FeatureNetwork(nn.Module):
@@ -54,7 +54,9 @@ class FeatureNetwork(nn.Module):
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
                 nn.init.zeros_(module.bias)
-        self.read = nn.Sequential(nn.Flatten(), nn.Linear(widths[-1] * 16, 256), nn.ReLU(), nn.Linear(256, config.truths))
+        self.read = nn.Sequential(
+            nn.Flatten(), nn.Linear(widths[-1] * 16, 256), nn.ReLU(), nn.Linear(256, config.truths)
+        ) if config.truths else None  # fmt: skip
         self.register_buffer("level", torch.ones(len(stages)))  # mean absolute activation of a stage
         self.register_buffer("truth_mean", torch.zeros(config.truths))
         self.register_buffer("truth_scale", torch.ones(config.truths))
@@ -89,6 +91,11 @@ class FeatureNetwork(nn.Module):
         truths = self.truths(faces)
         self.truth_mean.copy_(truths.mean(dim=0))
         self.truth_scale.copy_(truths.std(dim=0).clamp(min=1e-3))
+
+    def graduate(self) -> None:
+        """After training: what it learnt to read needs no reader any more."""
+        self.read, self.config = None, replace(self.config, truths=0)
+        self.truth_mean, self.truth_scale = self.truth_mean[:0], self.truth_scale[:0]
 
     @torch.no_grad()
     def calibrate(self, image: Tensor) -> None:

@@ -48,6 +48,36 @@ def verification_accuracy(similarity: Tensor, same: Tensor, fold: Tensor) -> Ver
     return Verification(float(np.mean(accuracies)), float(np.std(accuracies, ddof=1) / len(folds) ** 0.5), float(np.mean(thresholds)))
 
 
+def pairs_in_folds(first: Tensor, second: Tensor, folds: int = 10) -> tuple[Tensor, Tensor, Tensor]:
+    """Everybody's two pictures as N pairs of one person and N of two, for :func:`verification_accuracy`; nobody is in two folds.
+
+    Args: (N,D) features of one picture of everybody, (N,D) of another, in the same order. The strangers of a fold are its people, each
+    with the next one's second picture.
+    Returns: (2N,) cosines, (2N,) whether the pair shows one person, (2N,) folds from 0.
+    Raises ShapeError for fewer than 2 ``folds`` people.
+    """
+    _features(first, second)
+    if len(first) != len(second) or len(first) < 2 * folds:
+        raise ShapeError(f"two pictures of each of {2 * folds} people or more, for {folds} folds: got {len(first)} and {len(second)}")
+    blocks = torch.arange(len(first)).tensor_split(folds)
+    stranger = torch.cat([block.roll(-1) for block in blocks])
+    fold = torch.cat([torch.full_like(block, k) for k, block in enumerate(blocks)])
+    similarity = torch.cat([F.cosine_similarity(first.float(), other.float(), dim=1) for other in (second, second[stranger])])
+    return similarity, torch.arange(2 * len(first)) < len(first), fold.repeat(2)
+
+
+def own_and_nearest_other(features: Tensor, gallery: Tensor) -> tuple[Tensor, Tensor]:
+    """Cosine to one's own row of the gallery, and to the most similar row of anybody else: (N,D), (N,D) -> (N,), (N,).
+
+    A picture keeps a person where the first is larger: both together, since features that are all alike have 1 and 1. Raises ShapeError.
+    """
+    _features(features, gallery)
+    if len(features) != len(gallery) or len(gallery) < 2:
+        raise ShapeError(f"a row of the gallery for everybody, two or more: got {len(gallery)} for {len(features)}")
+    alike = F.normalize(features.float(), dim=1) @ F.normalize(gallery.float(), dim=1).T
+    return alike.diagonal(), alike.masked_fill(torch.eye(len(alike), dtype=torch.bool, device=alike.device), -1).amax(dim=1)
+
+
 def _best_threshold(similarity: np.ndarray, same: np.ndarray) -> float:
     """Midway between two neighbours, where the fewest answers are wrong; equal similarities cannot be told apart."""
     order = similarity.argsort()

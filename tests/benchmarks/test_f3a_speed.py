@@ -6,14 +6,13 @@ forward and 1.4 in training on such a machine.
 """
 import os
 from bisect import bisect
-from contextlib import nullcontext
 from statistics import median
 from time import perf_counter
 
 import pytest
 import torch
+from counting import flops
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from facelab.faces import FaceWorld
 from facelab.papers import f3a_gan
@@ -42,20 +41,6 @@ def plain(width):
     )  # fmt: skip
 
 
-class Untracked(nullcontext):
-    """In place of the counter's notes on which module runs: its hooks forbid the gradient penalty's torch.autograd.grad."""
-
-    parents = ("Global",)
-
-
-def flops(run):
-    counter = FlopCounterMode(display=False)
-    counter.mod_tracker = Untracked()
-    with counter:
-        run()
-    return counter.get_total_flops() / BATCH
-
-
 @pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="the figures are for two cores")
 def test_generator_does_at_least_a_third_of_a_plain_networks_arithmetic_a_second(benchmark):
     faces = FaceWorld(seed=1).sample(2 * BATCH, size=SIZE, sitting=2, still=False)
@@ -76,12 +61,12 @@ def test_generator_does_at_least_a_third_of_a_plain_networks_arithmetic_a_second
             sum(model.losses(batch, player).values()).backward()
             model.zero_grad()
 
-    wanted = flops(forward)
+    wanted = flops(forward) / BATCH
 
     def work(width):
         network = plain(width).eval()
         with torch.no_grad():
-            return flops(lambda: network(batch["source"]))
+            return flops(lambda: network(batch["source"])) / BATCH
 
     width = bisect(range(64), wanted, lo=1, key=work)
     rival = plain(width).eval()
@@ -91,7 +76,7 @@ def test_generator_does_at_least_a_third_of_a_plain_networks_arithmetic_a_second
         rival(batch["source"])
 
     runs = {"generator": forward, "plain network": rivals, "training step": step}
-    arithmetic = {"generator": wanted, "plain network": work(width), "training step": flops(step)}
+    arithmetic = {"generator": wanted, "plain network": work(width), "training step": flops(step) / BATCH}
 
     def timed(name):
         began = perf_counter()

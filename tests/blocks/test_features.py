@@ -6,7 +6,7 @@ import torch
 from stand_ins import seeded
 from torch import nn
 
-from facelab.blocks import FeatureNetwork, feature_matching, load_weights, shipped, vgg19_features
+from facelab.blocks import FeatureNetwork, feature_matching, load_weights, save_weights, shipped, vgg19_features
 from facelab.blocks.features import TRUTHS, Config
 from facelab.core import AssetError, MissingTruthError
 from facelab.faces import FaceBatch, FaceWorld
@@ -56,6 +56,17 @@ def test_calibration_brings_every_stage_to_one_and_keeps_what_is_read(image):
     torch.testing.assert_close(network.readings(image), before)
     network.calibrate(image)
     torch.testing.assert_close(torch.stack([m.abs().mean() for m in network(image)]), torch.ones(4))
+
+
+def test_what_has_graduated_sees_the_same_and_reads_no_more(image, tmp_path):
+    network = FeatureNetwork(Config(width=4, truths=5)).eval()
+    network.calibrate(image)
+    before = network(image)
+    network.graduate()
+    save_weights(network, tmp_path / "f.safetensors", {})
+    again = load_weights(FeatureNetwork, Config, tmp_path / "f.safetensors")
+    assert all(torch.allclose(a, b, atol=2e-2, rtol=2e-2) for a, b in zip(again(image), before, strict=True))
+    assert again.config.truths == 0 and not [name for name in again.state_dict() if name.startswith("read")]
 
 
 def test_it_learns_to_read_the_renderers_numbers():

@@ -11,6 +11,8 @@ from facelab.evaluation.verification import (
     _best_threshold,
     feature_variance,
     identification,
+    own_and_nearest_other,
+    pairs_in_folds,
     real_or_made,
     templates,
     true_accept_rate,
@@ -118,3 +120,28 @@ def test_wrong_inputs_are_named():
         templates(torch.randn(4, 3), torch.arange(3))
     with pytest.raises(ShapeError, match="as many made"):
         real_or_made(torch.randn(5, 3), torch.randn(4, 3))
+
+
+def test_nobody_is_in_two_folds():
+    who = torch.eye(25)
+    similarity, same, fold = pairs_in_folds(who, who, folds=10)
+    assert similarity[:25].eq(1).all() and similarity[25:].eq(0).all() and same.sum() == 25, "strangers are strangers"
+    first, second = torch.arange(25.0)[:, None] + 1, torch.cat([torch.ones(25, 1), torch.arange(25.0)[:, None]], dim=1)
+    angles = pairs_in_folds(torch.cat([torch.ones(25, 1), 0 * first], dim=1), second, folds=10)[0]
+    partner = ((1 / angles[25:] ** 2 - 1).sqrt()).round().long()  # whose second picture it was
+    assert torch.equal(fold[:25][partner], fold[25:]) and (partner != torch.arange(25)).all() and len(fold.unique()) == 10
+    with pytest.raises(ShapeError, match="20 people"):
+        pairs_in_folds(who[:19], who[:19])
+    with pytest.raises(ShapeError, match="two pictures of each"):
+        pairs_in_folds(who, who[:24])
+
+
+def test_own_and_nearest_other():
+    gallery = torch.eye(3)
+    own, other = own_and_nearest_other(torch.tensor([[2.0, 0, 0], [3.0, 4, 0], [0, 0, 1]]), gallery)
+    torch.testing.assert_close(own, torch.tensor([1.0, 0.8, 1.0]))
+    torch.testing.assert_close(other, torch.tensor([0.0, 0.6, 0.0]))
+    alike = own_and_nearest_other(torch.ones(3, 4), torch.ones(3, 4))
+    assert torch.equal(*alike), "features that are all alike keep nobody apart"
+    with pytest.raises(ShapeError, match="a row of the gallery"):
+        own_and_nearest_other(gallery, gallery[:2])

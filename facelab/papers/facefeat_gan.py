@@ -8,9 +8,9 @@ asks for the literal reading (SPECS D1), and both discriminators pay for their s
 compared at length 1 (Eq. 11, D3); invented and rebuilt pictures together count as much to D^I as real ones. The printed weights make terms
 "numerically comparable": ours let them pull equally hard, and follow the training (D4). Half of the pictures from which G^I learns to keep
 an identity have others' real features, not invented ones, f_1 and f_2 of two people, and E_1 must find f_1 in them: nothing in the paper
-keeps E_2 from carrying identity and pose past f_id and f_1, and without this heads could not be turned. f_1 has our 3DMM's 19 expression
-coefficients and yaw, 20 numbers (30 in the paper), standardised over the training faces; f_2 is centred and scaled (BatchNorm) before it is
-brought to its length, as made ones are. Without phi_rec (Table 4) E_2 still learns by its own Eq. 8.
+keeps E_2 from carrying identity and pose past f_id and f_1. f_1 has our 3DMM's 19 expression coefficients and yaw, 20 numbers (30 in the
+paper), standardised over the training faces; f_2 is centred and scaled (BatchNorm) before it is brought to its length, as made ones are.
+Without phi_rec (Table 4) E_2 still learns by its own Eq. 8.
 """
 from __future__ import annotations
 

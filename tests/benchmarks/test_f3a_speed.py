@@ -7,11 +7,10 @@ forward and 1.4 in training on such a machine.
 import os
 from bisect import bisect
 from statistics import median
-from time import perf_counter
 
 import pytest
 import torch
-from counting import flops
+from counting import flops, in_turns, learn
 from torch import nn
 
 from facelab.faces import FaceWorld
@@ -53,13 +52,8 @@ def test_generator_does_at_least_a_third_of_a_plain_networks_arithmetic_a_second
         model.generator(batch["source"], batch["condition"])
 
     def step():
-        for player, own in model.players().items():
-            for parameter in model.parameters():
-                parameter.requires_grad_(False)
-            for parameter in own:
-                parameter.requires_grad_(True)
-            sum(model.losses(batch, player).values()).backward()
-            model.zero_grad()
+        for player in model.players():
+            learn(model, player, batch)
 
     wanted = flops(forward) / BATCH
 
@@ -78,17 +72,7 @@ def test_generator_does_at_least_a_third_of_a_plain_networks_arithmetic_a_second
     runs = {"generator": forward, "plain network": rivals, "training step": step}
     arithmetic = {"generator": wanted, "plain network": work(width), "training step": flops(step) / BATCH}
 
-    def timed(name):
-        began = perf_counter()
-        runs[name]()
-        return perf_counter() - began
-
-    def measured():
-        for name in runs:
-            timed(name)  # warm
-        return [{name: timed(name) for name in runs} for _ in range(ROUNDS)]
-
-    rounds = benchmark.pedantic(measured, rounds=1)
+    rounds = benchmark.pedantic(in_turns, args=(runs, ROUNDS), rounds=1)
     for name in runs:
         rate = BATCH / median(seconds[name] for seconds in rounds)
         told = {"images/s": rate, "GFLOP/s": rate * arithmetic[name] / 1e9, "GFLOP/image": arithmetic[name] / 1e9}

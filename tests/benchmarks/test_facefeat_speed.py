@@ -5,12 +5,12 @@ and widths; its step is G's loss and D's on a batch of real and one of made pict
 it made with E_id, so it has more to do; the question is whether it does as much arithmetic a second.
 """
 import os
+from functools import partial
 from statistics import median
-from time import perf_counter
 
 import pytest
 import torch
-from counting import flops
+from counting import flops, in_turns, learn
 from torch import nn
 
 from facelab.faces import FaceWorld
@@ -44,31 +44,13 @@ def test_a_step_does_at_least_half_of_begans_arithmetic_a_second(benchmark):
     batch, rival = model.draw(faces, BATCH, torch.Generator().manual_seed(0)), Began(model.config)
     owners = model.players()
 
-    def learn(player):
-        for parameter in model.parameters():
-            parameter.requires_grad_(False)
-        for parameter in owners[player]:
-            parameter.requires_grad_(True)
-        sum(model.losses(batch, player).values()).backward()
-        model.zero_grad()
-
     for balance in (model.image_balance, *model.feature_balances):
         balance.steps += 1  # nine steps in ten weigh nothing
-    runs = {player: lambda player=player: learn(player) for player in owners}
+    runs = {player: partial(learn, model, player, batch) for player in owners}
     runs["BEGAN"] = lambda: rival.step(batch["image"])
     arithmetic = {name: flops(run) for name, run in runs.items()}
 
-    def timed(name):
-        began = perf_counter()
-        runs[name]()
-        return perf_counter() - began
-
-    def measured():
-        for name in runs:
-            timed(name)  # warm
-        return [{name: timed(name) for name in runs} for _ in range(ROUNDS)]
-
-    rounds = benchmark.pedantic(measured, rounds=1)
+    rounds = benchmark.pedantic(in_turns, args=(runs, ROUNDS), rounds=1)
     whole = [sum(seconds[player] for player in owners) for seconds in rounds]
     spent = {player: median(seconds[player] / total for seconds, total in zip(rounds, whole, strict=True)) for player in owners}
     total = sum(arithmetic[player] for player in owners)

@@ -5,14 +5,14 @@ pattern, took 66 to 90 images a second on such a machine.
 """
 import os
 from bisect import bisect
+from functools import partial
 from statistics import median
-from time import perf_counter
 
 import pytest
 import torch
+from counting import flops, in_turns
 from torch import nn
 from torch.nn import functional as F
-from torch.utils.flop_counter import FlopCounterMode
 
 from facelab.faces import FaceWorld
 from facelab.papers import af_vae, equilibrium_cvae
@@ -55,9 +55,7 @@ class PlainVAE(nn.Module):
 
 def work(model, batch):
     """Floating point operations of one picture's forward and backward, as PyTorch counts them."""
-    with FlopCounterMode(display=False) as counter:
-        sum(model.losses(batch).values()).backward()
-    return counter.get_total_flops() / len(batch["image"])
+    return flops(lambda: sum(model.losses(batch).values()).backward()) / len(batch["image"])
 
 
 def work_of_plain(width):
@@ -87,37 +85,30 @@ def test_af_vae_does_at_least_half_the_arithmetic_a_second_of_a_plain_vae(two_co
     wanted = work(models["AF-VAE"], models["AF-VAE"].draw(faces, BATCH, generator))
     equal = bisect(range(1024), wanted, lo=1, key=work_of_plain)
     models |= {"plain VAE, equal work": PlainVAE(equal), "plain VAE, PyTorch-VAE's": PlainVAE(VANILLA)}
-    flops = {name: work(model.train(), model.draw(faces, BATCH, generator)) for name, model in models.items()}
+    arithmetic = {name: work(model.train(), model.draw(faces, BATCH, generator)) for name, model in models.items()}
     adams = {name: torch.optim.Adam(model.parameters(), lr=1e-4, fused=True) for name, model in models.items()}
 
     def step(name):
-        began = perf_counter()
         batch = models[name].draw(faces, BATCH, generator)
         adams[name].zero_grad()
         sum(models[name].losses(batch).values()).backward()
         adams[name].step()
-        return perf_counter() - began
 
-    def measured():
-        for name in models:
-            step(name)  # warm
-        return [{name: step(name) for name in models} for _ in range(ROUNDS)]
-
-    rounds = benchmark.pedantic(measured, rounds=1)
+    rounds = benchmark.pedantic(in_turns, args=({name: partial(step, name) for name in models}, ROUNDS), rounds=1)
     print(f"\nload average {os.getloadavg()[0]:.1f}")
     for name, model in models.items():
         rate = BATCH / median(seconds[name] for seconds in rounds)
         told = {
             "images/s": rate,
-            "GFLOP/s": rate * flops[name] / 1e9,
-            "GFLOP/image": flops[name] / 1e9,
+            "GFLOP/s": rate * arithmetic[name] / 1e9,
+            "GFLOP/image": arithmetic[name] / 1e9,
             "million parameters": sum(p.numel() for p in model.parameters()) / 1e6,
         }
         benchmark.extra_info[name] = told
         print(f"{name:24}", *(f"{number:8.2f} {unit}" for unit, number in told.items()))
     plain = "plain VAE, equal work"
-    share = median(seconds[plain] / seconds["AF-VAE"] for seconds in rounds) * flops["AF-VAE"] / flops[plain]
+    share = median(seconds[plain] / seconds["AF-VAE"] for seconds in rounds) * arithmetic["AF-VAE"] / arithmetic[plain]
     benchmark.extra_info.update(share=share, load_average=os.getloadavg()[0])
     print(f"AF-VAE does {share:.2f} of the plain VAE's arithmetic a second")
-    assert flops[plain] == pytest.approx(flops["AF-VAE"], rel=0.1), "not equal work"
+    assert arithmetic[plain] == pytest.approx(arithmetic["AF-VAE"], rel=0.1), "not equal work"
     assert share >= 0.5

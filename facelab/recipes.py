@@ -127,6 +127,22 @@ def _finish_fvae(model: fvae.Model, faces: Any, recipe: Recipe, *, out: Path, re
     mask.given.eval()  # and home from where it was trained
 
 
+def _begin_facefeat(model: facefeat_gan.Model, faces: Any, recipe: Recipe, *, out: Path, resume: bool, progress: bool) -> None:
+    """As many steps before the game as it will have."""
+    if "reconstruction" not in model.config.without:
+        _fit(facefeat_gan.Rebuilding(model), faces, recipe, out=out / "rebuilding", resume=resume, progress=progress)
+
+
+def _finish_facefeat(model: facefeat_gan.Model, faces: Any, recipe: Recipe, *, out: Path, resume: bool, progress: bool) -> None:
+    """Half of the steps more for the first stage, eight times as many faces in each, in a run of its own inside the first's folder."""
+    if "features" in model.config.without:
+        return
+    stage = facefeat_gan.FirstStage(model)
+    stage.prepare(faces)
+    longer = replace(recipe, steps=max(1, recipe.steps // 2), batch=8 * recipe.batch)
+    _fit(stage, faces, longer, out=out / "first_stage", resume=resume, progress=progress)
+
+
 def _f3a(faces: Any, recipe: Recipe) -> nn.Module:
     """Each side but the last is the largest for a fifth of the steps, however many there are."""
     return prepared(f3a_gan.Model, grow=max(1, recipe.steps // 5))(faces, recipe)
@@ -158,9 +174,10 @@ def _printed_rate(progress: float) -> float:
     return 1.0 if progress < 0.5 else 5 / 8
 
 
-_FACEFEAT_RATES = {"feature_discriminators": 3e-3, "image_discriminator": 1e-3, "feature_generators": 3e-3, "image_generator": 1e-3,
-                   "encoders": 3e-4}  # slow: what f_id and f_1 can say shall not be said by f_2 first
-_PRINTED_FACEFEAT = {"size": 128, "steps": 200_000, "batch": 96, "learning_rate": 8e-5, "warmup": 0, "schedule": _printed_rate}
+_FACEFEAT_RATES = {"feature_discriminators": 3e-3, "image_discriminator": 2e-3, "feature_generators": 3e-3, "image_generator": 2e-3,
+                   "encoders": 1e-3}
+_PRINTED_FACEFEAT = {"size": 128, "steps": 200_000, "batch": 96, "learning_rate": 8e-5, "warmup": 0, "schedule": _printed_rate,
+                     "begin": _nothing, "finish": _nothing}
 
 
 def _at_128(recipe: Recipe) -> Recipe:
@@ -183,8 +200,9 @@ RECIPES = {
                       still=False, yaw=45.0, pitch=12.0, roll=8.0, size=128, printed=_at_128),
     "recogniser": Recipe(prepared(facefeat_gan.Recogniser), steps=3000, batch=64, learning_rate=2e-3, betas=(0.9, 0.999), faces=32_000,
                          people=4_000, yaw=60.0, finish=lambda model, faces, recipe, **run: model.graduate()),
-    "facefeat_gan": Recipe(prepared(facefeat_gan.Model), steps=4000, batch=16, learning_rate=_FACEFEAT_RATES, betas=(0.5, 0.99),
-                           faces=32_000, people=32_000, yaw=60.0, printed=lambda recipe: replace(recipe, **_PRINTED_FACEFEAT)),
+    "facefeat_gan": Recipe(prepared(facefeat_gan.Model), steps=2500, batch=16, learning_rate=_FACEFEAT_RATES, betas=(0.5, 0.99),
+                           faces=32_000, sitting=4, still=False, yaw=60.0, begin=_begin_facefeat, finish=_finish_facefeat,
+                           printed=lambda recipe: replace(recipe, **_PRINTED_FACEFEAT)),
 }  # fmt: skip
 """Name of a weight file -> how it is trained, in the order in which they depend on each other (AF-VAE matches features)."""
 

@@ -7,10 +7,11 @@ Departures: Eqs. 2 and 4 as printed have no lower bound; ours are the cross-entr
 asks for the literal reading (SPECS D1), and both discriminators pay for their slope at real ones (notebook 08). Identity features are
 compared at length 1 (Eq. 11, D3); invented and rebuilt pictures together count as much to D^I as real ones. The printed weights make terms
 "numerically comparable": ours let them pull equally hard, and follow the training (D4). Half of the pictures from which G^I learns to keep
-an identity have others' real features, not invented ones, f_1 and f_2 of two people, and E_1 must find f_1 in them: nothing in the paper
-keeps E_2 from carrying identity and pose past f_id and f_1. f_1 has our 3DMM's 19 expression coefficients and yaw, 20 numbers (30 in the
-paper), standardised over the training faces; f_2 is centred and scaled (BatchNorm) before it is brought to its length, as made ones are.
-Without phi_rec (Table 4) E_2 still learns by its own Eq. 8.
+an identity have others' real features, not invented ones, f_1 and f_2 of two people; and a picture is rebuilt from the f_2 of its sibling,
+another of the same sitting, where there is one: nothing in the paper keeps E_2 from carrying identity and pose past f_id and f_1. f_1 has
+our 3DMM's 19 expression coefficients and, since siblings share none of them, all three angles: 22 numbers (30 in the paper), standardised
+over the training faces; f_2 is centred and scaled (BatchNorm) before it is brought to its length, as made ones are. E_2 and G^I begin with
+Eq. 8 alone, and when all is trained the first stage goes on alone. Without phi_rec (Table 4) E_2 still learns by its own Eq. 8.
 """
 from __future__ import annotations
 
@@ -34,8 +35,8 @@ from facelab.geometry.pose import Parameters
 TERMS = ("identity", "features", "image", "reconstruction")
 """The four energies, phi_id, phi^f, phi^I and phi_rec, any of which an ablation may leave out (Table 4)."""
 PLAYERS = ("feature_discriminators", "image_discriminator", "feature_generators", "image_generator", "encoders")
-IMAGE_TERMS = ("reconstruction", "image", "identity_rebuilt", "identity_invented", "pose_invented")
-"""Of Eq. 3 and, the last, ours; the first that is not left out has the weight 1."""
+IMAGE_TERMS = ("reconstruction", "image", "identity_rebuilt", "identity_invented")
+"""Of Eq. 3; the first that is not left out has the weight 1."""
 EXPRESSIONS = 19  # coefficients of the morphable model
 LEARNT, USED = 64.0, 16.0
 """Lengths of f_id and f_2: while E_id learns, and on their way into G^I, where each of 256 numbers then has variance 1; section 4."""
@@ -54,7 +55,7 @@ class Config:
     generator: tuple[int, ...] = (128, 256, 256)  # hidden neurons of G^f; 4
     discriminator: tuple[int, ...] = (256, 256, 128)  # and of D^f; 4
     without: tuple[str, ...] = ()  # terms left out, of TERMS
-    penalties: tuple[float, float, float] = (0.5, 5.0, 5.0)  # of the slopes of D_1^f, of other D_i^f, of D^I (R1); printed: none
+    penalties: tuple[float, float, float] = (0.5, 20.0, 0.1)  # of the slopes of D_1^f, of other D_i^f, of D^I (R1); printed: none
     reading: str = "fixed"  # or "literal": of Eqs. 2 and 4, logits clamped to ± 10
     weigh_every: int = 10  # steps between two weighings of the terms against each other; about ten of them count
 
@@ -78,13 +79,13 @@ class RecogniserConfig:
 
 
 class Features(NamedTuple):
-    """What a picture is taken apart into: (N,256) who it is; [(N,20) expression and yaw, (N,256) everything else, …]."""
+    """What a picture is taken apart into: (N,256) who it is; [(N,22) expression and pose, (N,256) everything else, …]."""
 
     identity: Tensor
     varied: list[Tensor]
 
     def joined(self) -> Tensor:
-        """(N,532): G^I's input."""
+        """(N,534): G^I's input."""
         return torch.cat([self.identity, *self.varied], dim=1)
 
 
@@ -246,7 +247,7 @@ class Model(nn.Module):
         if unknown := sorted(set(config.without) - set(TERMS)):
             raise ShapeError(f"without names {', '.join(unknown)}; the terms are {', '.join(TERMS)}")
         self.reading = Reading(config.reading)
-        self.sizes = [EXPRESSIONS + 1, *config.general]  # of f_1, f_2, …
+        self.sizes = [EXPRESSIONS + 3, *config.general]  # of f_1, f_2, …
         self.encoders = nn.ModuleList(
             nn.Sequential(Encoder(config.encoder_width, config.levels, wide), nn.BatchNorm1d(wide, affine=False)) for wide in config.general
         )  # fmt: skip
@@ -262,7 +263,7 @@ class Model(nn.Module):
         self.image_balance = Balance(IMAGE_TERMS, config.weigh_every)  # the lambdas of Eq. 3
         self.to(memory_format=torch.channels_last)  # faster on a CPU
         self._given: list[Any] = []  # E_id and E_1, in a list: not parts of this model
-        self._known: tuple[Any, Tensor, Tensor] | None = None  # faces, and their f_id and f_1
+        self._known: tuple[Any, Tensor, Tensor, Tensor] | None = None  # faces; of each f_id, f_1, and the row of its sibling
 
     # ------------------------------------------------------------------------------------------------------------- what it is given
 
@@ -288,17 +289,21 @@ class Model(nn.Module):
 
     def prepare(self, faces: Any) -> None:
         """Before training: the spread of f_1."""
-        first = self._look_at(faces)[1]
+        _, first, _ = self._look_at(faces)
         self.mean.copy_(first.mean(dim=0))
         self.scale.copy_(first.std(dim=0).clamp(min=0.02))  # some coefficients hardly ever move
 
     @torch.no_grad()
-    def _look_at(self, faces: Any) -> tuple[Tensor, Tensor]:
-        """What E_id and E_1, which do not change, see in every picture of a set; looked up once."""
+    def _look_at(self, faces: Any) -> tuple[Tensor, Tensor, Tensor]:
+        """What E_id and E_1, which do not change, see in every picture of a set, and the next picture of its sitting; looked up once."""
         if self._known is None or self._known[0] is not faces:
-            seen = [self._seen(faces[rows].image) for rows in torch.arange(len(faces)).split(500)]
+            seen, sittings = [], []
+            for rows in torch.arange(len(faces)).split(500):
+                some = faces[rows]
+                seen.append(self._seen(some.image))
+                sittings.append(rows if some.clip is None else some.clip)
             identity, first = (torch.cat(parts) for parts in zip(*seen, strict=True))
-            self._known = faces, identity, first
+            self._known = faces, identity, first, _siblings(torch.cat(sittings))
         return self._known[1:]
 
     def players(self) -> dict[str, list[nn.Parameter]]:
@@ -308,25 +313,28 @@ class Model(nn.Module):
         return {name: list(getattr(self, name).parameters()) for name in PLAYERS if name not in idle}
 
     def draw(self, faces: Any, n: int, generator: torch.Generator) -> dict[str, Tensor]:
-        """Pictures with f_id and f_1, and a z for each generator, (N,k,64) uniform in [-1, 1]."""
-        identity, first = self._look_at(faces)
+        """Pictures with f_id and f_1, another of each one's sitting, and a z for each generator, (N,k,64) uniform in [-1, 1]."""
+        identity, first, siblings = self._look_at(faces)
         rows = torch.randint(len(faces), (n,), generator=generator)
         first = self._standard(first[rows].to(self.mean)).to(first)
-        return {"image": faces[rows].image, "identity": identity[rows], "first": first, "noise": self.noise(n, generator)}
+        return {
+            "image": faces[rows].image, "sibling": faces[siblings[rows]].image, "identity": identity[rows], "first": first,
+            "noise": self.noise(n, generator),
+        }  # fmt: skip
 
     def noise(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """(n,k,64): a z for each feature generator, uniform in [-1, 1]."""
         return 2 * torch.rand(n, len(self.sizes), self.config.noise, generator=generator) - 1
 
     def losses(self, batch: Mapping[str, Tensor], player: str) -> dict[str, Tensor]:
-        r"""Each player's own, with :math:`\varphi = -\overline{\log D}`, x^s the invented picture and x^rec the rebuilt one:
+        r"""Each player's own, with :math:`\varphi = -\overline{\log D}`, x^s the invented picture and x^rec the rebuilt one, of its own
+        f_id and f_1 and its sibling's f_2:
 
         - ``feature_discriminators``, Eq. 2: for every i, :math:`\varphi_i^f(f_i^r)` against :math:`\varphi_i^f(f_i^s)`
         - ``image_discriminator``, Eq. 4: :math:`\varphi^I(x^r)` against :math:`\varphi^I(x^s)` and :math:`\varphi^I(x^{rec})`, half each
         - ``feature_generators``, Eq. 1: for every i, :math:`\varphi_i^f(f_i^s) + \lambda_i^f \varphi^I(x^s)`, through G^I
         - ``image_generator``, Eq. 3: :math:`\lVert x^r - x^{rec} \rVert_1 + \lambda \varphi^I(x^{rec}) + \lambda_1 \varphi_{id}(x^{rec})
-          + \lambda_2 \varphi_{id}(x^s) + \lambda_{pose} \varphi_{pose}(x^s)`; half of these x^s have real features, f_1 and f_2 of
-          two others; :math:`\varphi_{pose}`, ours: how far E_1 finds the expression and the yaw from f_1, mean of their two L1
+          + \lambda_2 \varphi_{id}(x^s)`; half of these x^s have real features, f_1 and f_2 of two others
         - ``encoders``, Eq. 8: :math:`\lVert x^r - x^{rec} \rVert_1`, through G^I
 
         L1 is a mean over numbers; :math:`\varphi_{id}(x) = \lVert f_{id} / \lVert f_{id} \rVert - E_{id}(x) / \lVert E_{id}(x) \rVert
@@ -334,6 +342,8 @@ class Model(nn.Module):
         from others is held still: made features where G^I learns (D6), pictures where a discriminator does. The weights are
         :meth:`weights`; :math:`\lambda_i^f` multiplies the gradient on its way back to f_i^s, so that all i share one picture.
         """
+        if player == "feature_generators":
+            return self._first_stage(batch["identity"], self._invented(batch["noise"]))
         image, known, without = batch["image"], batch["identity"], self.config.without
         if player == "encoders":
             real = self._real(batch)
@@ -341,12 +351,7 @@ class Model(nn.Module):
         if player == "feature_discriminators":
             with torch.no_grad():
                 real, made = self._real(batch), self._invented(batch["noise"])
-            games = list(zip(self.feature_discriminators, real.varied, made, strict=True))
-            terms = {f"features_{i}": energy(judge(r)) + self._rejection(judge(s)) for i, (judge, r, s) in enumerate(games, 1)}
-            first, *others = (r1_penalty(judge, r) for judge, r, _ in games)
-            return terms | {"penalty": self.config.penalties[0] * first + self.config.penalties[1] * sum(others)}
-        if player == "feature_generators":
-            return self._first_stage(known, self._invented(batch["noise"]))
+            return self._judged(real.varied, made)
         with torch.no_grad():
             real, made = self._real(batch), self._invented(batch["noise"])
         if player == "image_discriminator":
@@ -365,12 +370,18 @@ class Model(nn.Module):
             "image": (lambda: energy(self.image_discriminator(rebuilt)), rebuilt),
             "identity_rebuilt": (lambda: self._stranger(rebuilt, known), rebuilt),
             "identity_invented": (lambda: self._stranger(invented, known), invented),
-            "pose_invented": (lambda: self._astray(invented, mixed[0]), invented),
         }
         kept = {name: (term(), at) for name, (term, at) in terms.items() if name.split("_")[0] not in without}
         self.image_balance.note(kept)
         weights = self.image_balance.weights()
         return {name: weights[name] * term for name, (term, _) in kept.items()}
+
+    def _judged(self, real: Sequence[Tensor], made: Sequence[Tensor]) -> dict[str, Tensor]:
+        """Eq. 2."""
+        games = list(zip(self.feature_discriminators, real, made, strict=True))
+        terms = {f"features_{i}": energy(judge(r)) + self._rejection(judge(s)) for i, (judge, r, s) in enumerate(games, 1)}
+        first, *others = (r1_penalty(judge, r) for judge, r, _ in games)
+        return terms | {"penalty": self.config.penalties[0] * first + self.config.penalties[1] * sum(others)}
 
     def _first_stage(self, known: Tensor, made: list[Tensor]) -> dict[str, Tensor]:
         """Eq. 1."""
@@ -406,14 +417,9 @@ class Model(nn.Module):
         recogniser = self._extractors(image.device)[0]
         return 2 - 2 * F.cosine_similarity(recogniser(image).float(), known, dim=1).mean()
 
-    def _astray(self, image: Tensor, first: Tensor) -> Tensor:
-        """phi_pose: what E_1 finds in pictures, from the f_1 that they were painted of."""
-        error = (self._standard(pose_and_expression(self._extractors(image.device)[1](image))) - first).abs().mean(dim=0)
-        return (error[:-1].mean() + error[-1]) / 2
-
     def _real(self, batch: Mapping[str, Tensor]) -> Features:
         """f_id, f_1^r and f_2^r, …; E_2's are brought to length 16."""
-        return Features(batch["identity"], [batch["first"], *(_sized(encoder(batch["image"])) for encoder in self.encoders)])
+        return Features(batch["identity"], [batch["first"], *(_sized(encoder(batch["sibling"])) for encoder in self.encoders)])
 
     def _invented(self, noise: Tensor) -> list[Tensor]:
         """f_1^s, f_2^s, … of (N,k,64)."""
@@ -429,7 +435,7 @@ class Model(nn.Module):
         if image.ndim != 4 or tuple(image.shape[1:]) != (3, side, side):
             raise ShapeError(f"this model takes (N, 3, {side}, {side}), got {tuple(image.shape)}")
         identity, first = self._seen(image)
-        return self._real({"image": image, "identity": identity, "first": self._standard(first)})
+        return self._real({"sibling": image, "identity": identity, "first": self._standard(first)})
 
     @torch.no_grad()
     def paint(self, features: Features) -> Tensor:
@@ -453,23 +459,23 @@ class Model(nn.Module):
         noise = self.noise(n * count, generator).to(image.device)
         return self.paint(Features(who.repeat_interleave(n, dim=0), self.invent(noise))).unflatten(0, (count, n))
 
-    def first(self, expression: Tensor, yaw: Tensor) -> Tensor:
-        """f_1 of (N,19) expression coefficients and (N,) radians: (N,20), standardised."""
-        return self._standard(torch.cat([expression, yaw[:, None]], dim=1))
+    def first(self, expression: Tensor, pose: Tensor) -> Tensor:
+        """f_1 of (N,19) expression coefficients and (N,3) radians: (N,22), standardised."""
+        return self._standard(torch.cat([expression, pose], dim=1))
 
-    def transfer(self, image: Tensor, expression: Tensor, yaw: Tensor, general: Sequence[Tensor] | None = None) -> Tensor:
-        """Everybody with an expression and a yaw of our choosing: (N,3,H,W), (N,19), (N,) radians -> (N,3,H,W).
+    def transfer(self, image: Tensor, expression: Tensor, pose: Tensor, general: Sequence[Tensor] | None = None) -> Tensor:
+        """Everybody with an expression and a pose of our choosing: (N,3,H,W), (N,19), (N,3) radians -> (N,3,H,W).
 
         ``general``: [f_2, …], (1,D) each, for all; None: everybody's own. Raises ShapeError."""
         seen = self.features(image)
         others = seen.varied[1:] if general is None else [g.expand(len(image), -1) for g in general]
-        return self.paint(Features(seen.identity, [self.first(expression, yaw), *others]))
+        return self.paint(Features(seen.identity, [self.first(expression, pose), *others]))
 
     def frontalise(self, image: Tensor, general: Sequence[Tensor] | None = None) -> Tensor:
         """Everybody at rest, looking ahead (Fig. 3): :meth:`transfer` to the canonical f_1, a frontal, expressionless face's.
 
         Source: 4.2."""
-        return self.transfer(image, image.new_zeros(len(image), EXPRESSIONS), image.new_zeros(len(image)), general)
+        return self.transfer(image, image.new_zeros(len(image), EXPRESSIONS), image.new_zeros(len(image), 3), general)
 
     def interpolate(self, a: Tensor, b: Tensor, steps: int) -> Tensor:
         """From a's identity to b's, everything else a's (Fig. 4b): (1,3,H,W) each -> (steps,3,H,W); f_id keeps its length. Raises
@@ -479,9 +485,75 @@ class Model(nn.Module):
         return self.paint(Features(identity, [f.expand(steps, -1) for f in first.varied]))
 
 
+class Rebuilding(nn.Module):
+    """Eq. 8 alone, by E_2 and G^I: where the second stage begins, a quarter as dear as the whole game."""
+
+    def __init__(self, model: Model):
+        super().__init__()
+        self.config, self.given = model.config, [model]  # in a list: what is given is not trained
+        self.encoders, self.image_generator = model.encoders, model.image_generator
+
+    def players(self) -> dict[str, list[nn.Parameter]]:
+        return {"image_generator": list(self.image_generator.parameters()), "encoders": list(self.encoders.parameters())}
+
+    def draw(self, faces: Any, n: int, generator: torch.Generator) -> dict[str, Tensor]:
+        return self.given[0].draw(faces, n, generator)
+
+    def losses(self, batch: Mapping[str, Tensor], player: str) -> dict[str, Tensor]:
+        return self.given[0].losses(batch, "encoders")
+
+
+class FirstStage(nn.Module):
+    """The first stage alone, on features that no longer move: while E_2 learns, G^f invents what was real some time ago.
+
+    Eqs. 1 and 2 without pictures, which makes a step some hundred times cheaper; the other networks are given and stay as they are.
+    """
+
+    def __init__(self, model: Model):
+        super().__init__()
+        self.config, self.given = model.config, [model]
+        self.generators, self.discriminators = model.feature_generators, model.feature_discriminators
+        self._real: list[Tensor] = []
+
+    def prepare(self, faces: Any) -> None:
+        """Before training: f_1, f_2, … of every picture."""
+        (model,) = self.given
+        model.eval()
+        device = model.mean.device
+        seen = [model.features(faces[rows].image.to(device)).varied for rows in torch.arange(len(faces)).split(500)]
+        self._real = [torch.cat(parts).cpu() for parts in zip(*seen, strict=True)]
+
+    def players(self) -> dict[str, list[nn.Parameter]]:
+        return {"feature_discriminators": list(self.discriminators.parameters()), "feature_generators": list(self.generators.parameters())}
+
+    def draw(self, faces: Any, n: int, generator: torch.Generator) -> dict[str, Tensor]:
+        """(N,278) f_1, f_2, … of n pictures, and a z for each generator."""
+        (model,) = self.given
+        rows = torch.randint(len(faces), (n,), generator=generator)
+        return {"varied": torch.cat([f[rows] for f in self._real], dim=1), "noise": model.noise(n, generator)}
+
+    def losses(self, batch: Mapping[str, Tensor], player: str) -> dict[str, Tensor]:
+        (model,) = self.given
+        if player == "feature_discriminators":
+            with torch.no_grad():
+                made = model._invented(batch["noise"])
+            return model._judged(batch["varied"].split(model.sizes, dim=1), made)
+        games = zip(self.discriminators, model._invented(batch["noise"]), strict=True)
+        return {f"features_{i}": energy(judge(f)) for i, (judge, f) in enumerate(games, 1)}
+
+
 def pose_and_expression(found: Parameters) -> Tensor:
-    """f_1, (N,20): the expression's coefficients and yaw, beta of Eq. 6, in radians."""
-    return torch.cat([found.expression_coefficients, found.pose[:, :1]], dim=1)
+    """f_1, (N,22): the expression's coefficients and the pose, yaw first (beta of Eq. 6), in radians."""
+    return torch.cat([found.expression_coefficients, found.pose], dim=1)
+
+
+def _siblings(sitting: Tensor) -> Tensor:
+    """(N,) labels -> (N,) rows: the next of the same label, after the last the first; of one alone its own."""
+    order = sitting.argsort(stable=True)
+    label = sitting[order]
+    last = torch.cat([label[1:] != label[:-1], label.new_ones(1, dtype=torch.bool)])
+    following = torch.where(last, torch.searchsorted(label, label), torch.arange(1, len(label) + 1))
+    return torch.empty_like(order).scatter_(0, order, order[following])
 
 
 def _sized(feature: Tensor) -> Tensor:

@@ -128,9 +128,10 @@ def _finish_fvae(model: fvae.Model, faces: Any, recipe: Recipe, *, out: Path, re
 
 
 def _begin_facefeat(model: facefeat_gan.Model, faces: Any, recipe: Recipe, *, out: Path, resume: bool, progress: bool) -> None:
-    """As many steps before the game as it will have."""
+    """Twice as many steps before the game as it will have, and longer ones: nobody plays yet."""
     if "reconstruction" not in model.config.without:
-        _fit(facefeat_gan.Rebuilding(model), faces, recipe, out=out / "rebuilding", resume=resume, progress=progress)
+        first = replace(recipe, steps=2 * recipe.steps, learning_rate=3e-3)
+        _fit(facefeat_gan.Rebuilding(model), faces, first, out=out / "rebuilding", resume=resume, progress=progress)
 
 
 def _finish_facefeat(model: facefeat_gan.Model, faces: Any, recipe: Recipe, *, out: Path, resume: bool, progress: bool) -> None:
@@ -200,8 +201,9 @@ RECIPES = {
                       still=False, yaw=45.0, pitch=12.0, roll=8.0, size=128, printed=_at_128),
     "recogniser": Recipe(prepared(facefeat_gan.Recogniser), steps=3000, batch=64, learning_rate=2e-3, betas=(0.9, 0.999), faces=32_000,
                          people=4_000, yaw=60.0, finish=lambda model, faces, recipe, **run: model.graduate()),
-    "facefeat_gan": Recipe(prepared(facefeat_gan.Model), steps=2500, batch=16, learning_rate=_FACEFEAT_RATES, betas=(0.5, 0.99),
-                           faces=32_000, sitting=4, still=False, yaw=60.0, begin=_begin_facefeat, finish=_finish_facefeat,
+    "facefeat_gan": Recipe(prepared(facefeat_gan.Model), steps=3000, batch=16, learning_rate=_FACEFEAT_RATES, betas=(0.5, 0.99),
+                           faces=32_000, sitting=4, still=False, yaw=45.0, pitch=12.0, roll=8.0,
+                           begin=_begin_facefeat, finish=_finish_facefeat,
                            printed=lambda recipe: replace(recipe, **_PRINTED_FACEFEAT)),
 }  # fmt: skip
 """Name of a weight file -> how it is trained, in the order in which they depend on each other (AF-VAE matches features)."""

@@ -7,11 +7,12 @@ Departures: Eqs. 2 and 4 as printed have no lower bound; ours are the cross-entr
 asks for the literal reading (SPECS D1), and both discriminators pay for their slope at real ones (notebook 08). Identity features are
 compared at length 1 (Eq. 11, D3); invented and rebuilt pictures together count as much to D^I as real ones. The printed weights make terms
 "numerically comparable": ours let them pull equally hard, and follow the training (D4). Half of the pictures from which G^I learns to keep
-an identity have others' real features, not invented ones, f_1 and f_2 of two people; and a picture is rebuilt from the f_2 of its sibling,
-another of the same sitting, where there is one: nothing in the paper keeps E_2 from carrying identity and pose past f_id and f_1. f_1 has
+an identity have others' real features, not invented ones, f_1 and f_2 of two people; and a picture is rebuilt from the f_id and f_2 of its
+sibling, another of the same sitting, where there is one: nothing in the paper keeps them from telling the pose, as f_1 should. f_1 has
 our 3DMM's 19 expression coefficients and, since siblings share none of them, all three angles: 22 numbers (30 in the paper), standardised
-over the training faces; f_2 is centred and scaled (BatchNorm) before it is brought to its length, as made ones are. E_2 and G^I begin with
-Eq. 8 alone, and when all is trained the first stage goes on alone. Without phi_rec (Table 4) E_2 still learns by its own Eq. 8.
+over the training faces, and on their way into G^I as long as the other features; f_2 is moved aside of the origin before it is brought to
+its length (Aside). E_2 and G^I begin with Eq. 8 alone, and when all is trained the first stage goes on alone. Without phi_rec (Table 4)
+E_2 still learns by its own Eq. 8.
 """
 from __future__ import annotations
 
@@ -85,8 +86,9 @@ class Features(NamedTuple):
     varied: list[Tensor]
 
     def joined(self) -> Tensor:
-        """(N,534): G^I's input."""
-        return torch.cat([self.identity, *self.varied], dim=1)
+        """(N,534): G^I's input, in which f_1 is as long as the others, 16 on average: its 22 numbers would be lost among 512."""
+        first, *others = self.varied
+        return torch.cat([self.identity, USED / first.shape[1] ** 0.5 * first, *others], dim=1)
 
 
 # ---------------------------------------------------------------------------------------------------------------------------- networks
@@ -188,6 +190,23 @@ class Encoder(nn.Module):
         return self.out(self.body(image).flatten(1))
 
 
+class Aside(nn.BatchNorm1d):
+    """x -> (x - mean) / sd + 0.8: features that still say *how much* when they are brought to one length.
+
+    A direction around the origin cannot say it; the farther from there, the better, and the less varied: their variance is then about
+    1 / (1 + 0.8²). The statistics are running ones in training, too: those of 16 pictures would be a noise on all of them.
+    """
+
+    def __init__(self, features: int):
+        super().__init__(features, momentum=0.05, affine=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            with torch.no_grad():
+                super().forward(x)
+        return F.batch_norm(x, self.running_mean, self.running_var) + 0.8
+
+
 class Decoder(nn.Module):
     """G^I, BEGAN's decoder: 8 x 8 maps of n channels, at every level two convolutions beside them, nearest upsampling;
     (N,D) -> (N,3,H,H)."""
@@ -249,7 +268,7 @@ class Model(nn.Module):
         self.reading = Reading(config.reading)
         self.sizes = [EXPRESSIONS + 3, *config.general]  # of f_1, f_2, …
         self.encoders = nn.ModuleList(
-            nn.Sequential(Encoder(config.encoder_width, config.levels, wide), nn.BatchNorm1d(wide, affine=False)) for wide in config.general
+            nn.Sequential(Encoder(config.encoder_width, config.levels, wide), Aside(wide)) for wide in config.general
         )  # fmt: skip
         self.feature_generators = nn.ModuleList(_perceptron(config.noise, config.generator, wide) for wide in self.sizes)
         self.feature_discriminators = nn.ModuleList(_perceptron(wide, config.discriminator, 1) for wide in self.sizes)
@@ -259,6 +278,7 @@ class Model(nn.Module):
             _lively(network)
         self.register_buffer("mean", torch.zeros(self.sizes[0]))  # of f_1 over the training faces
         self.register_buffer("scale", torch.ones(self.sizes[0]))
+        self.register_buffer("rest", torch.zeros(EXPRESSIONS))  # the expression that E_1 sees where there is none
         self.feature_balances = nn.ModuleList(Balance(("features", "image"), config.weigh_every) for _ in self.sizes)  # lambda_i of Eq. 1
         self.image_balance = Balance(IMAGE_TERMS, config.weigh_every)  # the lambdas of Eq. 3
         self.to(memory_format=torch.channels_last)  # faster on a CPU
@@ -292,6 +312,7 @@ class Model(nn.Module):
         _, first, _ = self._look_at(faces)
         self.mean.copy_(first.mean(dim=0))
         self.scale.copy_(first.std(dim=0).clamp(min=0.02))  # some coefficients hardly ever move
+        self.rest.copy_(first[:, :EXPRESSIONS].quantile(0.1, dim=0))
 
     @torch.no_grad()
     def _look_at(self, faces: Any) -> tuple[Tensor, Tensor, Tensor]:
@@ -313,12 +334,12 @@ class Model(nn.Module):
         return {name: list(getattr(self, name).parameters()) for name in PLAYERS if name not in idle}
 
     def draw(self, faces: Any, n: int, generator: torch.Generator) -> dict[str, Tensor]:
-        """Pictures with f_id and f_1, another of each one's sitting, and a z for each generator, (N,k,64) uniform in [-1, 1]."""
+        """Pictures with f_1, another of each one's sitting with f_id, and a z for each generator, (N,k,64) uniform in [-1, 1]."""
         identity, first, siblings = self._look_at(faces)
         rows = torch.randint(len(faces), (n,), generator=generator)
-        first = self._standard(first[rows].to(self.mean)).to(first)
+        others, first = siblings[rows], self._standard(first[rows].to(self.mean)).to(first)
         return {
-            "image": faces[rows].image, "sibling": faces[siblings[rows]].image, "identity": identity[rows], "first": first,
+            "image": faces[rows].image, "first": first, "sibling": faces[others].image, "identity": identity[others],
             "noise": self.noise(n, generator),
         }  # fmt: skip
 
@@ -328,7 +349,7 @@ class Model(nn.Module):
 
     def losses(self, batch: Mapping[str, Tensor], player: str) -> dict[str, Tensor]:
         r"""Each player's own, with :math:`\varphi = -\overline{\log D}`, x^s the invented picture and x^rec the rebuilt one, of its own
-        f_id and f_1 and its sibling's f_2:
+        f_1 and its sibling's f_id and f_2:
 
         - ``feature_discriminators``, Eq. 2: for every i, :math:`\varphi_i^f(f_i^r)` against :math:`\varphi_i^f(f_i^s)`
         - ``image_discriminator``, Eq. 4: :math:`\varphi^I(x^r)` against :math:`\varphi^I(x^s)` and :math:`\varphi^I(x^{rec})`, half each
@@ -419,7 +440,11 @@ class Model(nn.Module):
 
     def _real(self, batch: Mapping[str, Tensor]) -> Features:
         """f_id, f_1^r and f_2^r, …; E_2's are brought to length 16."""
-        return Features(batch["identity"], [batch["first"], *(_sized(encoder(batch["sibling"])) for encoder in self.encoders)])
+        return Features(batch["identity"], [batch["first"], *self._general(batch["sibling"])])
+
+    def _general(self, image: Tensor) -> list[Tensor]:
+        """f_2, … by E_2, …"""
+        return [_sized(encoder(image)) for encoder in self.encoders]
 
     def _invented(self, noise: Tensor) -> list[Tensor]:
         """f_1^s, f_2^s, … of (N,k,64)."""
@@ -460,8 +485,10 @@ class Model(nn.Module):
         return self.paint(Features(who.repeat_interleave(n, dim=0), self.invent(noise))).unflatten(0, (count, n))
 
     def first(self, expression: Tensor, pose: Tensor) -> Tensor:
-        """f_1 of (N,19) expression coefficients and (N,3) radians: (N,22), standardised."""
-        return self._standard(torch.cat([expression, pose], dim=1))
+        """f_1 of (N,19) expression coefficients and (N,3) radians: (N,22), standardised.
+
+        E_1 hardly ever says 0: a coefficient smaller than a tenth of its answers was ("rest") counts as that, since G^I knows no other."""
+        return self._standard(torch.cat([expression.maximum(self.rest), pose], dim=1))
 
     def transfer(self, image: Tensor, expression: Tensor, pose: Tensor, general: Sequence[Tensor] | None = None) -> Tensor:
         """Everybody with an expression and a pose of our choosing: (N,3,H,W), (N,19), (N,3) radians -> (N,3,H,W).
@@ -475,7 +502,7 @@ class Model(nn.Module):
         """Everybody at rest, looking ahead (Fig. 3): :meth:`transfer` to the canonical f_1, a frontal, expressionless face's.
 
         Source: 4.2."""
-        return self.transfer(image, image.new_zeros(len(image), EXPRESSIONS), image.new_zeros(len(image), 3), general)
+        return self.transfer(image, self.rest.expand(len(image), -1), image.new_zeros(len(image), 3), general)
 
     def interpolate(self, a: Tensor, b: Tensor, steps: int) -> Tensor:
         """From a's identity to b's, everything else a's (Fig. 4b): (1,3,H,W) each -> (steps,3,H,W); f_id keeps its length. Raises
@@ -486,7 +513,7 @@ class Model(nn.Module):
 
 
 class Rebuilding(nn.Module):
-    """Eq. 8 alone, by E_2 and G^I: where the second stage begins, a quarter as dear as the whole game."""
+    """Eq. 8 alone, by E_2 and G^I together: where the second stage begins, some four times as cheap as the whole game."""
 
     def __init__(self, model: Model):
         super().__init__()
@@ -494,12 +521,12 @@ class Rebuilding(nn.Module):
         self.encoders, self.image_generator = model.encoders, model.image_generator
 
     def players(self) -> dict[str, list[nn.Parameter]]:
-        return {"image_generator": list(self.image_generator.parameters()), "encoders": list(self.encoders.parameters())}
+        return {"rebuilding": [*self.image_generator.parameters(), *self.encoders.parameters()]}
 
     def draw(self, faces: Any, n: int, generator: torch.Generator) -> dict[str, Tensor]:
         return self.given[0].draw(faces, n, generator)
 
-    def losses(self, batch: Mapping[str, Tensor], player: str) -> dict[str, Tensor]:
+    def losses(self, batch: Mapping[str, Tensor], player: str = "rebuilding") -> dict[str, Tensor]:
         return self.given[0].losses(batch, "encoders")
 
 
@@ -515,13 +542,14 @@ class FirstStage(nn.Module):
         self.generators, self.discriminators = model.feature_generators, model.feature_discriminators
         self._real: list[Tensor] = []
 
+    @torch.no_grad()
     def prepare(self, faces: Any) -> None:
         """Before training: f_1, f_2, … of every picture."""
         (model,) = self.given
         model.eval()
-        device = model.mean.device
-        seen = [model.features(faces[rows].image.to(device)).varied for rows in torch.arange(len(faces)).split(500)]
-        self._real = [torch.cat(parts).cpu() for parts in zip(*seen, strict=True)]
+        first = model._standard(model._look_at(faces)[1].to(model.mean)).cpu()
+        seen = [model._general(faces[rows].image.to(model.mean.device)) for rows in torch.arange(len(faces)).split(500)]
+        self._real = [first, *(torch.cat(parts).cpu() for parts in zip(*seen, strict=True))]
 
     def players(self) -> dict[str, list[nn.Parameter]]:
         return {"feature_discriminators": list(self.discriminators.parameters()), "feature_generators": list(self.generators.parameters())}

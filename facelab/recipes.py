@@ -166,7 +166,7 @@ _SITTINGS = {
     "patience": 2, "begin": _begin_fvae, "finish": _finish_fvae,
 }  # fmt: skip
 # 3/16 of Fig. 3's channels; with the printed prior of 0.003 the codes of so narrow a network, so briefly trained, fall silent
-_NARROW = {"width": 3 / 16, "prior_weight": 1e-5}
+_NARROW = {"width": 3 / 16, "mask_width": 1 / 3, "prior_weight": 1e-5}
 _PRINTED = {"size": 128, "learning_rate": 3e-4, "clip_value": 5.0, "begin": _nothing}
 
 
@@ -194,7 +194,7 @@ RECIPES = {
     "af_vae": Recipe(_paper(af_vae), steps=4500, batch=16, learning_rate=2e-3),
     "fvae": Recipe(prepared(fvae.Model, **_NARROW), **_SITTINGS, steps=4500,
                    printed=lambda recipe: replace(recipe, make=prepared(fvae.Model, relative=False), **_PRINTED)),
-    "fvae_rgb": Recipe(prepared(fvae.Model, head="rgb", **_NARROW), **_SITTINGS, steps=1500,
+    "fvae_rgb": Recipe(prepared(fvae.Model, head="rgb", **_NARROW | {"width": 1 / 8}), **_SITTINGS, steps=1500,
                        printed=lambda recipe: replace(recipe, make=prepared(fvae.Model, head="rgb", relative=False), **_PRINTED)),
     "regressor": Recipe(prepared(Regressor), steps=3000, batch=64, learning_rate=2e-3, faces=32_000, printed=_at_128),
     "f3a_gan": Recipe(_f3a, steps=3500, batch=16, learning_rate=2e-3, betas=(0.5, 0.99), faces=12_000, sitting=6,

@@ -13,7 +13,7 @@ between people, is found at all (notebook 07).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -38,6 +38,7 @@ class Config:
 
     size: int = 128  # side of a picture, px; 5.2
     width: float = 1.0  # multiplies the channels of Fig. 3: 32 at the picture's side, doubled at every halving
+    mask_width: float = 1.0  # and those of the mask network once more
     head: str = "residual"  # where to sample: tanh is a displacement; "absolute": coordinates (5.3); "rgb": no flow, the VAE of 6.1
     reach: float = 0.1  # longest displacement of the residual head, of the side
     relative: bool = True  # g and M read how a code differs from the source's own, Z - Z(S); False, as printed: Z
@@ -54,6 +55,10 @@ class Config:
         if self.size != 4 * 2 ** (levels - 1) or levels < 2:
             raise ShapeError(f"size must be 8, 16, 32, 64, ..., got {self.size}")
         return [max(4, round(32 * self.width * 2**level)) for level in range(levels)]
+
+    @property
+    def mask_channels(self) -> list[int]:
+        return replace(self, width=self.width * self.mask_width).channels
 
 
 # ---------------------------------------------------------------------------------------------------------------------------- networks
@@ -94,12 +99,11 @@ Seen = tuple[list[Tensor], Tensor | None]
 
 
 class Up(nn.Module):
-    """Code (N,C_L,4,4) and source -> (N,out,H,W) before any tanh or sigmoid; the source's features join at every level."""
+    """Code (N,code,4,4) and source -> (N,out,H,W) before any tanh or sigmoid; the source's features join at every level."""
 
-    def __init__(self, channels: list[int], out: int):
+    def __init__(self, code: int, channels: list[int], out: int):
         super().__init__()
-        deepest = channels[-1]
-        self.fuse = _layer(2 * deepest, deepest)
+        self.fuse = _layer(code + channels[-1], channels[-1])
         rising = list(zip(channels[::-1], channels[-2::-1], strict=False))
         self.up = nn.ModuleList(_layer(2 * a, b, up=True, norm=b != channels[0]) for a, b in rising)  # the last two: no BatchNorm
         self.head = nn.Conv2d(2 * channels[0], out, 5, padding=2)
@@ -131,9 +135,9 @@ class Model(nn.Module):
         for layer in (self.mean, self.log_var):
             _begin(layer)
         nn.init.constant_(self.log_var.bias, -8.0)  # codes begin with little noise: at 0 the decoder learns to do without them
-        self.source, self.up = Ladder(channels), Up(channels, 3 if config.head == "rgb" else 2)
+        self.source, self.up = Ladder(channels), Up(deepest, channels, 3 if config.head == "rgb" else 2)
         if config.head != "rgb":
-            self.mask = nn.ModuleDict({"source": Ladder(channels), "up": Up(channels, 1)})
+            self.mask = nn.ModuleDict({"source": Ladder(config.mask_channels), "up": Up(deepest, config.mask_channels, 1)})
         self.register_buffer("places", torch.zeros(len(EXPRESSIONS), deepest, 4, 4))  # mean code of each expression
         self.register_buffer("known", torch.zeros(len(EXPRESSIONS), dtype=torch.bool))  # which of them were ever seen
         self._pairs = torch.zeros(0, 2, dtype=torch.long)  # rows of the training faces

@@ -26,7 +26,7 @@ from facelab.core import AssetError
 
 __version__ = "0.1.0"
 
-TRAINED = ("equilibrium_cvae", "af_vae", "fvae", "f3a_gan")  # the rooms of facelab.papers whose weights are shipped
+TRAINED = ("equilibrium_cvae", "af_vae", "fvae", "facefeat_gan", "f3a_gan")  # the rooms of facelab.papers whose weights are shipped
 
 
 def load(room: str) -> Any:

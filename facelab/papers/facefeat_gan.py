@@ -38,7 +38,7 @@ TERMS = ("identity", "features", "image", "reconstruction")
 PLAYERS = ("feature_discriminators", "image_discriminator", "feature_generators", "image_generator", "encoders")
 IMAGE_TERMS = ("reconstruction", "image", "identity_rebuilt", "identity_invented")
 """Of Eq. 3; the first that is not left out has the weight 1."""
-EXPRESSIONS = 19  # coefficients of the morphable model
+COEFFICIENTS = 19  # of expression, in the morphable model
 LEARNT, USED = 64.0, 16.0
 """Lengths of f_id and f_2: while E_id learns, and on their way into G^I, where each of 256 numbers then has variance 1; section 4."""
 
@@ -266,7 +266,7 @@ class Model(nn.Module):
         if unknown := sorted(set(config.without) - set(TERMS)):
             raise ShapeError(f"without names {', '.join(unknown)}; the terms are {', '.join(TERMS)}")
         self.reading = Reading(config.reading)
-        self.sizes = [EXPRESSIONS + 3, *config.general]  # of f_1, f_2, …
+        self.sizes = [COEFFICIENTS + 3, *config.general]  # of f_1, f_2, …
         self.encoders = nn.ModuleList(
             nn.Sequential(Encoder(config.encoder_width, config.levels, wide), Aside(wide)) for wide in config.general
         )  # fmt: skip
@@ -278,7 +278,7 @@ class Model(nn.Module):
             _lively(network)
         self.register_buffer("mean", torch.zeros(self.sizes[0]))  # of f_1 over the training faces
         self.register_buffer("scale", torch.ones(self.sizes[0]))
-        self.register_buffer("rest", torch.zeros(EXPRESSIONS))  # the expression that E_1 sees where there is none
+        self.register_buffer("hearsay", torch.eye(COEFFICIENTS + 1)[:, 1:])  # (1, true coefficients) -> what E_1 says, on average
         self.feature_balances = nn.ModuleList(Balance(("features", "image"), config.weigh_every) for _ in self.sizes)  # lambda_i of Eq. 1
         self.image_balance = Balance(IMAGE_TERMS, config.weigh_every)  # the lambdas of Eq. 3
         self.to(memory_format=torch.channels_last)  # faster on a CPU
@@ -308,11 +308,14 @@ class Model(nn.Module):
     # --------------------------------------------------------------------------------------------------------------------- training
 
     def prepare(self, faces: Any) -> None:
-        """Before training: the spread of f_1."""
+        """Before training: the spread of f_1, and what E_1 says of known 3D faces, where they are known."""
         _, first, _ = self._look_at(faces)
         self.mean.copy_(first.mean(dim=0))
         self.scale.copy_(first.std(dim=0).clamp(min=0.02))  # some coefficients hardly ever move
-        self.rest.copy_(first[:, :EXPRESSIONS].quantile(0.1, dim=0))
+        truth = [faces[rows].expression_coefficients for rows in torch.arange(len(faces)).split(500)]
+        if truth[0] is not None:
+            known = F.pad(torch.cat(truth), (1, 0), value=1.0)
+            self.hearsay.copy_(torch.linalg.lstsq(known, first[:, :COEFFICIENTS].cpu(), driver="gelsd").solution)
 
     @torch.no_grad()
     def _look_at(self, faces: Any) -> tuple[Tensor, Tensor, Tensor]:
@@ -485,13 +488,14 @@ class Model(nn.Module):
         return self.paint(Features(who.repeat_interleave(n, dim=0), self.invent(noise))).unflatten(0, (count, n))
 
     def first(self, expression: Tensor, pose: Tensor) -> Tensor:
-        """f_1 of (N,19) expression coefficients and (N,3) radians: (N,22), standardised.
+        """f_1 of a known 3D face, (N,19) expression coefficients and (N,3) radians: (N,22), standardised.
 
-        E_1 hardly ever says 0: a coefficient smaller than a tenth of its answers was ("rest") counts as that, since G^I knows no other."""
-        return self._standard(torch.cat([expression.maximum(self.rest), pose], dim=1))
+        E_1 is careful: of a broad smile it says "a little", of a neutral face never 0; and G^I knows no other voice. So the coefficients
+        become what E_1 says of them on average, by least squares over the training faces."""
+        return self._standard(torch.cat([F.pad(expression, (1, 0), value=1.0) @ self.hearsay, pose], dim=1))
 
     def transfer(self, image: Tensor, expression: Tensor, pose: Tensor, general: Sequence[Tensor] | None = None) -> Tensor:
-        """Everybody with an expression and a pose of our choosing: (N,3,H,W), (N,19), (N,3) radians -> (N,3,H,W).
+        """Everybody with a 3D face's expression and pose (:meth:`first`): (N,3,H,W), (N,19), (N,3) radians -> (N,3,H,W).
 
         ``general``: [f_2, …], (1,D) each, for all; None: everybody's own. Raises ShapeError."""
         seen = self.features(image)
@@ -499,10 +503,10 @@ class Model(nn.Module):
         return self.paint(Features(seen.identity, [self.first(expression, pose), *others]))
 
     def frontalise(self, image: Tensor, general: Sequence[Tensor] | None = None) -> Tensor:
-        """Everybody at rest, looking ahead (Fig. 3): :meth:`transfer` to the canonical f_1, a frontal, expressionless face's.
+        """Everybody neutral, looking ahead (Fig. 3): :meth:`transfer` to the canonical f_1, a frontal, expressionless face's.
 
         Source: 4.2."""
-        return self.transfer(image, self.rest.expand(len(image), -1), image.new_zeros(len(image), 3), general)
+        return self.transfer(image, image.new_zeros(len(image), COEFFICIENTS), image.new_zeros(len(image), 3), general)
 
     def interpolate(self, a: Tensor, b: Tensor, steps: int) -> Tensor:
         """From a's identity to b's, everything else a's (Fig. 4b): (1,3,H,W) each -> (steps,3,H,W); f_id keeps its length. Raises
@@ -518,10 +522,10 @@ class Rebuilding(nn.Module):
     def __init__(self, model: Model):
         super().__init__()
         self.config, self.given = model.config, [model]  # in a list: what is given is not trained
-        self.encoders, self.image_generator = model.encoders, model.image_generator
+        self.image_generator, self.encoders = model.image_generator, model.encoders
 
     def players(self) -> dict[str, list[nn.Parameter]]:
-        return {"rebuilding": [*self.image_generator.parameters(), *self.encoders.parameters()]}
+        return {"rebuilding": list(self.parameters())}
 
     def draw(self, faces: Any, n: int, generator: torch.Generator) -> dict[str, Tensor]:
         return self.given[0].draw(faces, n, generator)

@@ -41,8 +41,8 @@ class NoiseExplorer:
         self.view = widgets.VBox([self._picture, strings])
         self.view.add_class("facelab-noise")
         for slider in self.sliders.values():
-            slider.observe(self._redraw, "value")
-        self._redraw()
+            slider.observe(self.redraw, "value")
+        self.redraw()
 
     def at(self, **amounts: float) -> Tensor:
         """(1,Z): the noise so far along the named directions, kept in [-1, 1]. Raises ShapeError for a name that has no slider."""
@@ -54,9 +54,10 @@ class NoiseExplorer:
         """uint8 (224, P x 224, 3): what ``paint`` shows of :meth:`at`, side by side."""
         return side_by_side(self.paint(self.at(**amounts)), self.SIDE)
 
-    def _redraw(self, change: Any = None) -> None:
+    def redraw(self, change: Any = None) -> None:
+        """Draws the picture anew: for what ``paint`` shows that is no slider's doing, such as of whom."""
         self._picture.value = jpeg(self.draw(**{name: slider.value for name, slider in self.sliders.items()}))
 
     def _draw_again(self, button: widgets.Button) -> None:
         self.noise = torch.rand(self.noise.shape, generator=self._rng) * 2 - 1
-        self._redraw()
+        self.redraw()

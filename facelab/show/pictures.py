@@ -105,17 +105,16 @@ def flow_colours(displacement: Tensor | NDArray, longest: float | None = None) -
     return (hsv_to_rgb(np.stack([hue, strength, np.ones_like(hue)], axis=-1)) * 255).round().astype(np.uint8)
 
 
-def house(rooms: Sequence[tuple[str, Sequence[str], bool]]) -> Figure:
-    """Rooms in a row, data flowing from left to right: (name, what is in it, whether it is built already) each."""
+def house(rooms: Sequence[tuple[str, Sequence[str]]]) -> Figure:
+    """Rooms in a row, data flowing from left to right: (name, what is in it) each."""
     figure, axis = plt.subplots(figsize=(11.5, 2.9))
-    tallest = max(len(contents) for _, contents, _ in rooms)
-    for i, (name, contents, built) in enumerate(rooms):
-        ink, fill, edge, line = (INK, "#e3eff4", ACCENT, "-") if built else ("#8a949b", "white", "#b9c0c5", "--")
-        style = {"facecolor": fill, "edgecolor": edge, "linestyle": line}
-        axis.add_patch(FancyBboxPatch((i, 0), 0.78, 1, boxstyle="round,pad=0,rounding_size=0.06", linewidth=1.3, **style))
-        axis.text(i + 0.39, 0.9, name, ha="center", va="center", fontsize=10.5, weight="bold", color=ink)
+    tallest = max(len(contents) for _, contents in rooms)
+    for i, (name, contents) in enumerate(rooms):
+        style = {"facecolor": "#e3eff4", "edgecolor": ACCENT, "linewidth": 1.3}
+        axis.add_patch(FancyBboxPatch((i, 0), 0.78, 1, boxstyle="round,pad=0,rounding_size=0.06", **style))
+        axis.text(i + 0.39, 0.9, name, ha="center", va="center", fontsize=10.5, weight="bold", color=INK)
         for line, item in enumerate(contents):
-            axis.text(i + 0.39, 0.76 - 0.72 * line / max(tallest, 6), item, ha="center", va="center", fontsize=8, color=ink)
+            axis.text(i + 0.39, 0.76 - 0.72 * line / max(tallest, 6), item, ha="center", va="center", fontsize=8, color=INK)
         if i:
             axis.annotate("", (i - 0.01, 0.5), (i - 0.21, 0.5), arrowprops={"arrowstyle": "-|>", "color": INK, "linewidth": 1.2})
     axis.set(xlim=(-0.05, len(rooms) - 0.17), ylim=(-0.04, 1.04))
